@@ -132,7 +132,7 @@ def measure(command: Sequence[str], folder: Path, accepted: Callable[[str], int]
         begun = time.perf_counter()
         # bulkmail need not be installed: this checkout's is measured.
         environment = dict(os.environ, PYTHONPATH=str(HERE.parent))
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as installed: not compiled anew at every start
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as installed: not compiled again at every start
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=target, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begun

@@ -134,12 +134,12 @@ def main() -> None:
     mails, flufl = fetch(asked.folder, asked.clone_from)
     halves = {name: Counter[str]() for name in ([asked.half] if asked.half else ["even", "odd"])}
     began = time.perf_counter()
-    for told in truth_of(mails, asked.folder):
-        facts = [each for each in told["facts"] if each["reason"] not in NO_BOUNCE]
-        number = told["file"].rpartition("-")[2]
+    for reported in truth_of(mails, asked.folder):
+        facts = [each for each in reported["facts"] if each["reason"] not in NO_BOUNCE]
+        number = reported["file"].rpartition("-")[2]
         half = "odd" if number.isdecimal() and int(number) % 2 else "even"
         if facts and number.isdecimal() and half in halves:
-            measure((mails / f"{told['file']}.eml").read_bytes(), facts, halves[half])
+            measure((mails / f"{reported['file']}.eml").read_bytes(), facts, halves[half])
     took = time.perf_counter() - began
     for name, tally in halves.items():
         decided = tally["hard"] + tally["not hard"]

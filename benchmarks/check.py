@@ -1,4 +1,4 @@
-"""How much processor time the gate takes for a list, against rendering the same messages.
+"""How much processor time the checks takes for a list, against rendering the same messages.
 
 Run from a checkout: python benchmarks/check.py [ROWS]
 """
@@ -31,15 +31,15 @@ ROWS = 20_000
 ROUNDS = 3
 COLUMNS = ("email", "first_name", "last_name", "city", "plan", "years")
 SUBJECT = "{{ first_name }}, what is new in {{ city }}"
-TEXT = "Dear {{ first_name }} {{ last_name }},\n\n" + "this is one of the lines that everybody gets to read.\n" * 34
+TEXT = "Dear {{ first_name }} {{ last_name }},\n\n" + "this is one of the lines that everyone gets to read.\n" * 34
 TEXT += "{% if plan == 'gold' %}Thank you for {{ years }} years with us.\n{% else %}Have you seen gold?\n{% endif %}"
 HTML = "<!doctype html>\n<html><body>\n<h1>Dear {{ first_name }} {{ last_name }}</h1>\n"
-HTML += '<p style="color: #333">This is one of the lines that everybody gets.</p>\n' * 24
+HTML += '<p style="color: #333">This is one of the lines that everyone gets.</p>\n' * 24
 HTML += "{% for item in ['one', 'two', 'three'] %}<p>{{ item }} for {{ city }}</p>\n{% endfor %}</body></html>\n"
 
 
 def make(folder: Path, rows: int) -> None:
-    """A campaign with a list of so many rows."""
+    """A campaign with a list of this many rows."""
     (folder / "campaign.toml").write_text(
         'relay = "null:"\nrecipients = "people.csv"\n[message]\nfrom = "News <news@example.com>"\n'
         f'subject = "{SUBJECT}"\ntext = "message.txt"\nhtml = "message.html"\n',
@@ -89,7 +89,7 @@ def main() -> None:
             checked = asyncio.run(check(settings, keys=NO_KEYS, reading=lambda rows: None, checking=lambda rows: None))
             assert checked.tally.open == rows, checked.findings
 
-        # In turns, because a machine that is busy with something else is unfair to whoever is at work.
+        # In turns, because a machine that is busy with something else is unfair to anyone who is at work.
         times = [[seconds(run) for run in (render, look, whole)] for _ in range(ROUNDS)]
     rendered, looked, checked = (statistics.median(each) for each in zip(*times, strict=True))
     print(f"{rows:,} rows, text {len(TEXT):,} and HTML {len(HTML):,} characters, median of {ROUNDS}")

@@ -41,14 +41,14 @@ MESSAGES = 2000
 ROUNDS = 5
 
 SUBJECT = "{{ first_name }}, what is new in {{ city }}"
-TEXT = "Dear {{ first_name }} {{ last_name }},\n\n" + "this is one of the lines that everybody gets to read.\n" * 18
+TEXT = "Dear {{ first_name }} {{ last_name }},\n\n" + "this is one of the lines that everyone gets to read.\n" * 18
 TEXT += "{% if plan == 'gold' %}Thank you for {{ years }} years with us.\n{% else %}Have you seen gold?\n{% endif %}"
 TEXT += (
     "and some lines more before we come to the end of it.\n" * 16
     + "\nhttps://example.com/u?who={{ email | urlencode }}\n"
 )
 HTML = "<!doctype html>\n<html><body>\n<h1>Dear {{ first_name }} {{ last_name }}</h1>\n"
-HTML += '<p style="color: #333">This is one of the lines that everybody gets.</p>\n' * 12
+HTML += '<p style="color: #333">This is one of the lines that everyone gets.</p>\n' * 12
 HTML += "{% for item in ['one', 'two', 'three'] %}<li>{{ item }} for {{ city }}</li>\n{% endfor %}"
 HTML += '<p style="color: #333">And some lines more before we come to the end.</p>\n' * 11
 HTML += '<p><a href="https://example.com/u?who={{ email | urlencode }}">Goodbye</a></p>\n</body></html>\n'

@@ -31,11 +31,11 @@ import uvloop
 from tests.servers.postfix import run_postfix
 from tests.servers.programs import free_port, wait_until_listening
 
-# Postfix lives in memory: somebody far away does not share his disk with the sender.
+# Postfix lives in memory: someone far away does not share his disk with the sender.
 MEMORY = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 SETTINGS = {
     "smtpd_recipient_restrictions": "check_client_access static:HOLD, permit_mynetworks, reject",  # queued, left there
-    "local_header_rewrite_clients": "",  # as for anybody who is far away
+    "local_header_rewrite_clients": "",  # as for anyone who is far away
     "in_flow_delay": "0",
     "smtpd_client_connection_count_limit": "0",
     "default_process_limit": "200",

@@ -2,7 +2,7 @@
 
     python benchmarks/grouped.py --rows 1000000 --messages 300000
 
-A list of so many rows, sorted by address or shuffled (--shuffled), is sent by `bulkmail send` as a process with
+A list of this many rows, sorted by address or shuffled (--shuffled), is sent by `bulkmail send` as a process with
 `group_by = "email"` to a rehearsal that throws the mail away.  Seen from outside, in /proc: the peak of memory.  With
 --kill the process is killed once half of the messages are accepted, and the same command goes on; each message must be
 accepted once, and the report must count every row.  Linux only.

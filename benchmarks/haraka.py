@@ -29,7 +29,7 @@ from tests.servers.certificates import authority
 from tests.servers.programs import end, free_port, wait_until_listening
 
 USER, PASSWORD = "ann", "correct horse"
-# Takes mail for everybody who has logged in, keeps none, and writes a line for each connection and message.
+# Takes mail for everyone who has logged in, keeps none, and writes a line for each connection and message.
 TAKES_ALL = """\
 const { appendFileSync } = require('node:fs')
 const count = (what) => appendFileSync(COUNTS, `${what}\\n`)

@@ -1,13 +1,13 @@
-"""A list that is interrupted again and again: does memory stay flat, and is everybody written to once?
+"""A list that is interrupted again and again: does memory stay flat, and is everyone written to once?
 
     python benchmarks/million.py --recipients 1000000 --interruptions 5
 
 `bulkmail send` runs as a process against Postfix' smtp-sink.  Each time the sink has taken another share of the list,
 the process is killed (SIGKILL and Ctrl-C by turns), and the same command goes on.  Then the same with --beside
 recipients.  From outside, in /proc, are seen: the peak of memory, file descriptors and threads.  Tasks of the event
-loop nobody can see from outside; a `sitecustomize` of this script's counts them from inside each process.
+loop no one can see from outside; a `sitecustomize` of this script's counts them from inside each process.
 
-The sink keeps nothing but a count; that it was everybody, and once, is read from outbox and report.  Linux only.
+The sink keeps nothing but a count; that it was everyone, and once, is read from outbox and report.  Linux only.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def count_marks(outbox: Path) -> int:
 
 
 def run(recipients: int, *, interruptions: int, connections: int, within: Path) -> Course:
-    """A list of so many, interrupted so often."""
+    """A list of this many, interrupted so often."""
     folder = within / str(recipients)
     (folder / "watch").mkdir(parents=True)
     (folder / "watch/sitecustomize.py").write_text(WATCH)

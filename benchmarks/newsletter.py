@@ -47,7 +47,7 @@ def people() -> list[Recipient]:
 
 
 def compose(**parts: str | bool) -> Callable[[], object]:
-    """Composes the message of these parts for everybody."""
+    """Composes the message of these parts for everyone."""
     made = {name: Template(f"message.{name}", part) if isinstance(part, str) else part for name, part in parts.items()}
     campaign = Campaign(
         "benchmark", Template("s", "Bakery <hello@linden.example>"), Template("t", "{{ name }}!"), **made

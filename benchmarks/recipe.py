@@ -1,4 +1,4 @@
-"""Sends one message to every row of a CSV file with stock aiosmtplib: so many clients, each on a connection of its own.
+"""Sends one message to every row of a CSV file with stock aiosmtplib: several clients, each on its own connection.
 
 python recipe.py LIST.csv MESSAGE.txt MESSAGE.html PORT CONNECTIONS
 The list is email,name,town without quotes.  Prints {"accepted": …, "failed": …}.

@@ -60,7 +60,7 @@ def measure(checkout: Path, folder: Path, server: Server) -> tuple[float, float,
     command = [sys.executable, "-m", "bulkmail", "send", "--recipients", "people.csv", *MESSAGE, "--yes"]
     command += ["--relay", f"smtp://127.0.0.1:{server.port}?tls=off", "--outbox", "run.outbox", "--report", "run.csv"]
     environment = dict(os.environ, PYTHONPATH=str(checkout), BULKMAIL_STATE_DIR=str(folder / "state"))
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as installed: not compiled anew at every start
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as installed: not compiled again at every start
     server.first_at = 0.0
     before, begun = processor(), time.perf_counter()
     subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)

@@ -2,7 +2,7 @@
 
     python benchmarks/strict.py [--rows 2000] [--rate 14] [--sessions 3]
 
-The server takes so many messages in any second and answers `454 4.7.0 Throttling failure` to all others; it takes so
+The server takes this many messages in any second and answers `454 4.7.0 Throttling failure` to all others; it takes so
 many sessions and answers `421 4.7.0 Too many connections` to all others.  What counts is who was taken, how many were
 turned away for good by their own program, and how often the server had to complain.
 """
@@ -29,7 +29,7 @@ from tests.servers.programs import free_port, wait_until_listening
 
 
 class Strict(asyncio.Protocol):
-    """One session with the server.  `notes` is shared with whoever watches."""
+    """One session with the server.  `notes` is shared with anyone who watches."""
 
     open = 0
     taken: ClassVar[deque[float]] = deque()

@@ -1,4 +1,4 @@
-"""Words for people: text made safe to print, plurals, and the name that somebody may have meant."""
+"""Words for people: text made safe to print, plurals, and the name that was probably meant."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.real)
         is_property = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
         if PROFILE == "ci" and is_property and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(180))  # so many examples take longer than one
+            item.add_marker(pytest.mark.timeout(180))  # this many examples take longer than one
 
 
 # --- what blocks the loop --------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ _NUMBERS = itertools.count()
 
 @pytest.fixture(autouse=True)
 def state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where this test keeps its quota ledgers and its suppression list, made if need be: never the folder of whoever
+    """Where this test keeps its quota ledgers and its suppression list, made if need be: never the folder of anyone who
     runs the tests, nor by their own settings.
     """
     folder = tmp_path_factory.getbasetemp() / f"state-{next(_NUMBERS)}"

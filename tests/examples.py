@@ -1,4 +1,4 @@
-"""How many examples the properties get that everything else rests on."""
+"""How many examples the properties get that everything else pauses on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks on what Gmail, Yahoo and Microsoft ask of whoever writes to many."""
+"""Checks for the bulk sender requirements of Gmail, Yahoo and Microsoft."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import is_this_machine
 from bulkmail.probe.dns_records import is_aligned
 
-# Their DMARC policy, or the rules, let nobody else write in their name.
+# Their DMARC policy, or their rules, let no other server send for them.
 _FREE = frozenset(
     [
         "aol.com",
@@ -65,16 +65,16 @@ _FREE = frozenset(
 
 
 def free_sender(evidence: Evidence) -> Iterator[Found]:
-    """From at a free provider, through somebody else's server."""
+    """From at a free provider, sent through another server."""
     sender = evidence.sender
     if not evidence.is_bulk or sender is None or sender.domain not in _FREE:
         return
     name = sender.domain.partition(".")[0]
     if not any(name in host or (name == "gmail" and "google" in host) for host in evidence.relay_hosts):
-        yield Found(f"From is at {sender.domain}, a provider of free mailboxes", evidence.campaign.sender.name)
+        yield Found(f"From is at {sender.domain}, a free mailbox provider", evidence.campaign.sender.name)
 
 
-# RFC 2606 and RFC 6761: nobody has these, they are for examples and trials.
+# RFC 2606 and RFC 6761: reserved for examples and tests.
 _MADE_UP = lazy_pattern(r"(^|\.)(example|test|invalid|localhost|example\.(com|net|org))$")
 
 
@@ -87,7 +87,7 @@ def made_up_domain(evidence: Evidence) -> Iterator[Found]:
     domains = {
         "From": sender.domain if sender is not None else "",
         "bounces": evidence.bounce_domain,
-        "unsubscribing by web": (urlsplit(unsubscribe.https).hostname or "").lower(),
+        "unsubscribing on the web": (urlsplit(unsubscribe.https).hostname or "").lower(),
         "unsubscribing by mail": unsubscribe.mailto.partition("?")[0].rpartition("@")[2].lower(),
     }
     for name, template in campaign.headers:
@@ -96,7 +96,9 @@ def made_up_domain(evidence: Evidence) -> Iterator[Found]:
     domains["a link"] = _made_up_in(linked)
     made_up = {what: domain for what, domain in domains.items() if _MADE_UP.search(domain)}
     if made_up:
-        yield Found(", ".join(f"{what} at {domain}" for what, domain in made_up.items()) + ": nobody has such a domain")
+        yield Found(
+            ", ".join(f"{what} at {domain}" for what, domain in made_up.items()) + ": this is an example domain"
+        )
 
 
 _AT_DOMAIN = lazy_pattern(r"(?:@|https?://(?:[^\s/@<>\"']*@)?)([\w-]+(?:\.[\w-]+)+)", re.IGNORECASE)
@@ -106,7 +108,7 @@ _LINK = lazy_pattern(
 
 
 def _made_up_in(domains: Iterable[str]) -> str:
-    """The first of them that nobody has; empty if there is none."""
+    """The first of them that is reserved; empty if there is none."""
     return next((domain for domain in domains if _MADE_UP.search(domain)), "")
 
 
@@ -129,7 +131,11 @@ def one_click(evidence: Evidence) -> Iterator[Found]:
     if evidence.has_header("list-unsubscribe-post") and evidence.has_header("list-unsubscribe"):
         return
     has_some = campaign.unsubscribe is not None or evidence.has_header("list-unsubscribe")
-    what = "people can unsubscribe by mail, not by one click" if has_some else "people cannot unsubscribe by one click"
+    what = (
+        "recipients can unsubscribe by mail, but not with one click"
+        if has_some
+        else "recipients cannot unsubscribe with one click"
+    )
     yield Found(what, severity=None if evidence.is_big else Severity.NOTE)
 
 
@@ -140,7 +146,7 @@ def dkim_alignment(evidence: Evidence) -> Iterator[Found]:
         return
     if not signatures:
         if evidence.is_big:
-            relay = "the relay has to sign with DKIM, headers for unsubscribing included"
+            relay = "the relay must sign with DKIM, including the unsubscribe headers"
             yield Found(f"bulkmail does not sign these messages: {relay}", severity=Severity.NOTE)
     elif not any(is_aligned(each.domain, sender.domain) for each in signatures):
         domains = ", ".join(each.domain for each in signatures)
@@ -161,7 +167,7 @@ def reverse_path_alignment(evidence: Evidence) -> Iterator[Found]:
 
 
 def bounce_token(evidence: Evidence) -> Iterator[Found]:
-    """A reverse path by which a bounce cannot be told from another."""
+    """A reverse path that does not identify the bounced message."""
     campaign = evidence.campaign
     if evidence.is_bulk and TOKEN not in campaign.reverse_path:
         where = "campaign: reverse_path" if campaign.reverse_path else campaign.sender.name

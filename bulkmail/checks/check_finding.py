@@ -13,7 +13,7 @@ SHOWN = 5  # lines of the list named in one finding
 
 
 class Severity(Enum):
-    """ERROR keeps the gate shut; WARNING concerns some rows or some readers; NOTE is good to know."""
+    """ERROR stops the campaign; WARNING concerns some rows or some readers; NOTE is good to know."""
 
     ERROR = "error"
     WARNING = "warning"

@@ -66,7 +66,7 @@ class Evidence:
 
     @property
     def is_big(self) -> bool:
-        """Whether so many get it that the providers' rules for bulk senders hold."""
+        """Whether there are enough recipients for the providers' bulk sender rules to apply."""
         return self.tally.eligible >= MANY
 
     @property

@@ -37,7 +37,7 @@ _LOCAL = lazy_pattern(
     r"(?:[\d.]*)(?:[:/?#]|$)",
     re.IGNORECASE,
 )
-# Names of XML vocabularies look like links, and nobody follows them.
+# Names of XML vocabularies look like links, but are never followed.
 _PLAIN_LINK = lazy_pattern(r"http://(?!www\.w3\.org/|schemas\.)[^\s<>\"'()]+", re.IGNORECASE)
 # Attributes that hold an address, and those that people read.
 _ADDRESSES = frozenset({"href", "src", "background", "poster", "action"})
@@ -71,10 +71,10 @@ def look_over(template: Template, *, is_page: bool, is_plain: bool = False) -> l
     """The flaws of a template itself, with its lines.  `is_plain`: it is plain text, where tags mean nothing."""
     try:
         masked = mask(template)
-    except TemplateError:  # told by the composer already
+    except TemplateError:  # reported by the composer already
         return []
     found = []
-    # Finding a line takes a look at all before it: only where it will be told.
+    # Finding a line takes a look at all before it: only where it will be reported.
     for seen in islice(_flaws_in(masked.text, masked=masked, is_page=is_page, is_plain=is_plain), MOST):
         line = masked.unmasked(masked.text[: seen.position]).count("\n") + 1
         is_setting = ": " in template.name
@@ -89,9 +89,9 @@ def merge(
 ) -> tuple[Flaw, ...]:
     """`found` in templates, and what only shows in `pages` as they came out; of open tags only what shows there.
 
-    `cells` are faults of links that are told of the cells which they come from.
+    `cells` are faults of links, reported for the cells that they come from.
     """
-    told = frozenset(cells)
+    reported = frozenset(cells)
     lines = {flaw.what: flaw.where for flaw in found if flaw.code == "unclosed-tag"}
     kept = dict.fromkeys(flaw for flaw in found if flaw.code != "unclosed-tag")
     known = {(flaw.code, flaw.what) for flaw in kept}
@@ -102,10 +102,10 @@ def merge(
         for (code, what), about in {
             (each.code, each.what): each.about for each in _flaws_in(html, is_page=True)
         }.items():
-            # Pictures of the campaign's folder have other names by now; the template has told of them.
-            is_told = (code, what) in known or code in ("placeholder", "active-content")
-            is_told = is_told or (code == "link-relative" and about in told)
-            if not is_told and not (code == "image-without-alt" and about.startswith("cid:")):
+            # Pictures of the campaign's folder have other names by now; the template has reported them.
+            is_reported = (code, what) in known or code in ("placeholder", "active-content")
+            is_reported = is_reported or (code == "link-relative" and about in reported)
+            if not is_reported and not (code == "image-without-alt" and about.startswith("cid:")):
                 seen.setdefault((code, what), Hits()).add(place.line)
     late = [Flaw(code, what, lines.get(what, name), hits) for (code, what), hits in seen.items()]
     return tuple([*kept, *late][:MOST])
@@ -188,7 +188,7 @@ def _flaws_of(element: Element, text: str) -> Iterator[_SeenFlaw]:
 def _left_pictures(element: Element, text: str) -> Iterator[_SeenFlaw]:
     for picture in pictures(element, text):
         if dead(picture.address) and not placeholder_in(picture.address):
-            what = f"the picture {_shown(picture.address)} is neither in the message nor on the web"
+            what = f"the picture {_shown(picture.address)} is neither embedded nor on the web"
             yield _SeenFlaw("image-local", what, picture.start)
 
 
@@ -216,7 +216,7 @@ def _shown(address: str) -> str:
 def _open_tags(tokens: Iterable[Element | EndTag | Remark], text: str) -> Iterator[_SeenFlaw]:
     """Elements that are not closed, and end tags that close nothing."""
     stack: list[Element] = []
-    opened: Counter[str] = Counter()  # what is on the stack; nobody searches it for what is not there
+    opened: Counter[str] = Counter()  # what is on the stack; avoids searching it for what is not there
     for token in tokens:
         if isinstance(token, Element):
             if token.content is not None:

@@ -68,7 +68,7 @@ _DAMAGE = lazy_pattern(
     r"|&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8}\d?);"
     r"|\A[-+]?\d(?:[.,]\d+)?E\+\d{1,3}\Z"
     r"|\A#{3,}\Z"
-    r"|\A'[\d=+@-]"  # how a spreadsheet is told that a number is text
+    r"|\A'[\d=+@-]"  # how a spreadsheet marks a number as text
 )
 ODD_CELLS = frozenset(
     {
@@ -179,13 +179,13 @@ def dead(value: str) -> str:
     if _NO_COLON.match(head):
         return "has no colon and two slashes after its scheme"
     if head.startswith("//"):
-        return "has no https: in front"
+        return "lacks https: at the start"
     if is_whole and "@" in head and _is_mailbox(head):
-        return "is an address without mailto: in front"
+        return "is an address without mailto: at the start"
     host = _HOST.match(head)
     if head.lower().startswith("www.") or (host and host[1].lower() not in _FILES):
-        return "has no https:// in front"
-    return "is relative, and a mail is in no folder"
+        return "lacks https:// at the start"
+    return "is relative, and a message has no base address"
 
 
 def _scheme_fault(scheme: str, rest: str, *, is_whole: bool) -> str:
@@ -206,14 +206,14 @@ def _scheme_fault(scheme: str, rest: str, *, is_whole: bool) -> str:
         if is_whole and not rest.strip():
             return "has no address after mailto:"
         if is_whole and first and not ("@" in first and _is_mailbox(first.replace("%40", "@"))):
-            return "is no address after mailto:"
+            return "is not an address after mailto:"
         return ""
     if name in ("tel", "sms") and is_whole and not re.search("[0-9?;]", rest):
         return f"has no number after {name}:"
     if len(name) == 1:
         return "is a file on your own computer"
     if name not in ("tel", "sms", "ftp") and close_matches(name, ("https", "http", "mailto"), cutoff=0.8):
-        return f"begins with {scheme}:, which is no scheme"
+        return f"begins with {scheme}:, which is not a URL scheme"
     return ""
 
 

@@ -36,13 +36,13 @@ def bad_row(evidence: Evidence) -> Iterator[Found]:
     for row in rows.first:
         hits = Hits()
         hits.add(row.place.line)
-        yield Found(f"nobody is written to: {row.reason}", str(row.place), hits=hits)
+        yield Found(f"nothing is sent: {row.reason}", str(row.place), hits=hits)
     if rows.bad > len(rows.first):
-        yield Found(f"{count(rows.bad - len(rows.first), 'more row')} cannot be used; the report names them all")
+        yield Found(f"{count(rows.bad - len(rows.first), 'more row')} cannot be used; the report lists them all")
 
 
 def many_invalid(evidence: Evidence) -> Iterator[Found]:
-    """So many rows that cannot be used, or have no message, that the list itself must be damaged."""
+    """So large a share of rows unusable or without a message that the list itself must be damaged."""
     messages = evidence.messages
     for number, of, what in (
         (evidence.rows.bad, evidence.tally.rows, "cannot be used"),
@@ -86,12 +86,12 @@ def _failed(evidence: Evidence, failures: list[Failure]) -> Iterator[Found]:
         yield Found(f"{failure.error}{rows}", where, _fix_of(failure.error), severity, hits=hits)
     if len(failures) > MOST:
         rest = sum(failure.hits.number for failure in failures[MOST:])
-        yield Found(f"{count(rest, 'more row')} fail for other reasons; the report names them all", severity=severity)
+        yield Found(f"{count(rest, 'more row')} fail for other reasons; the report lists them all", severity=severity)
 
 
 def _fix_of(error: TemplateError) -> str:
     if isinstance(error, EnclosureError):
-        return f"put the file where the row says, or correct the cell; {error.hint}"
+        return f"put the file in the folder that the row names, or correct the cell; {error.hint}"
     if isinstance(error, UndefinedField) and not error.is_clock:
         return f"{error.hint}; correct the name, or {{{{ name | default('…') }}}} says what to write instead"
     return error.hint
@@ -101,14 +101,14 @@ def unknown_name(evidence: Evidence) -> Iterator[Found]:
     """Names that no column has, in parts of a message that no row has reached."""
     if not evidence.messages.rows or not evidence.columns:
         return
-    told = {
+    reported = {
         failure.error.name
         for failure in evidence.messages.failures.values()
         if isinstance(failure.error, UndefinedField)
     }
     for name in sorted(evidence.required - set(evidence.columns) - FUNCTIONS):
-        if name not in told:
-            yield Found(f"the message uses {name!r}, and no column is called so{suggest(name, evidence.columns)}")
+        if name not in reported:
+            yield Found(f"the message uses {name!r}, which is not a column{suggest(name, evidence.columns)}")
 
 
 def value_hidden(evidence: Evidence) -> Iterator[Found]:
@@ -137,7 +137,7 @@ def ambiguous(repeated: Mapping[str, Sequence[str]], used: Set[str]) -> Iterator
         if name in used:
             instead = ", ".join(f"{{{{ {_in_template(other)} }}}}" for other in others)
             yield Found(
-                f"the message uses {name!r}, and {len(others) + 1} columns are named so",
+                f"the message uses {name!r}, and {len(others) + 1} columns have that name",
                 f"column {name}",
                 f"rename all but one of them in the list, or write {instead} if that is meant",
                 column=name,
@@ -190,7 +190,7 @@ def unused_column(evidence: Evidence) -> Iterator[Found]:
     if unused:
         names = ", ".join(repr(printable(name, 40)) for name in unused[:MOST])
         more = f" and {len(unused) - MOST:,} more" if len(unused) > MOST else ""
-        yield Found(f"the message uses nothing of {count(len(unused), 'column')}: {names}{more}")
+        yield Found(f"the message does not use {count(len(unused), 'column')}: {names}{more}")
 
 
 def mistyped_address(evidence: Evidence) -> Iterator[Found]:
@@ -200,7 +200,7 @@ def mistyped_address(evidence: Evidence) -> Iterator[Found]:
     for domain, hits, right in found[:MOST]:
         yield Found(
             f"@{domain} in {count(hits.number, 'row')}: {hits}; did you mean @{right}?",
-            fix=f"correct it to @{right} if that is meant, or take the row out",
+            fix=f"correct it to @{right} if that is right, or remove the row",
             hits=hits,
         )
     if len(found) > MOST:
@@ -209,7 +209,7 @@ def mistyped_address(evidence: Evidence) -> Iterator[Found]:
 
 def role_address(evidence: Evidence) -> Iterator[Found]:
     """Addresses of offices rather than people."""
-    for kind, what in (("role", "an office, not a person (info@, sales@ …)"), ("nobody", "a machine (noreply@ …)")):
+    for kind, what in (("role", "a role, not a person (info@, sales@ …)"), ("nobody", "a machine (noreply@ …)")):
         if hits := evidence.messages.roles.get(kind):
             yield Found(f"{count(hits.number, 'address', 'addresses')} of {what}: {hits}", hits=hits)
 
@@ -220,7 +220,7 @@ def duplicate(evidence: Evidence) -> Iterator[Found]:
         hits = evidence.duplicates
         rows = count(hits.number, "row repeats", "rows repeat")
         fix = "see duplicate-differs: some of them say something else" if evidence.repeats.rows else ""
-        yield Found(f"{rows} an address that stands above: {hits}", fix=fix, hits=hits)
+        yield Found(f"{rows} an address that appears above: {hits}", fix=fix, hits=hits)
 
 
 def duplicate_differs(evidence: Evidence) -> Iterator[Found]:
@@ -232,7 +232,7 @@ def duplicate_differs(evidence: Evidence) -> Iterator[Found]:
 def grouped_differs(evidence: Evidence) -> Iterator[Found]:
     """Rows that share a message and differ in what the message has once."""
     if evidence.campaign.group_by:
-        yield from _differing(evidence.repeats, "their message has what line {} says")
+        yield from _differing(evidence.repeats, "their message has the values of line {}")
 
 
 def _differing(repeats: Repeats, outcome: str) -> Iterator[Found]:
@@ -252,14 +252,14 @@ def _differing(repeats: Repeats, outcome: str) -> Iterator[Found]:
 
 
 def suppressed(evidence: Evidence) -> Iterator[Found]:
-    """Addresses that are not to be written to."""
+    """Addresses that are on a suppression list."""
     if evidence.suppressed.number:
         hits = evidence.suppressed
-        yield Found(f"{count(hits.number, 'row')} left out, being suppressed: {hits}", hits=hits)
+        yield Found(f"{count(hits.number, 'row')} suppressed, skipped: {hits}", hits=hits)
     if evidence.suppressed_copies.number:
         hits = evidence.suppressed_copies
         copies = count(hits.number, "copy", "copies")
-        yield Found(f"{copies} (to, cc, bcc) left out, being suppressed; their rows are sent: {hits}", hits=hits)
+        yield Found(f"{copies} (to, cc, bcc) suppressed, skipped; their rows are sent: {hits}", hits=hits)
 
 
 def suppression_entry(evidence: Evidence) -> Iterator[Found]:
@@ -267,7 +267,7 @@ def suppression_entry(evidence: Evidence) -> Iterator[Found]:
     for place, reason in evidence.suppression_faults[:MOST]:
         yield Found(f"no recipient is suppressed by this entry: {reason}", str(place))
     if (more := evidence.suppression_fault_count - MOST) > 0:
-        yield Found(f"{count(more, 'more entry', 'more entries')} of suppression lists cannot be understood")
+        yield Found(f"{count(more, 'more entry', 'more entries')} of suppression lists cannot be read")
 
 
 def hidden_row(evidence: Evidence) -> Iterator[Found]:
@@ -289,10 +289,10 @@ def cell_format(evidence: Evidence) -> Iterator[Found]:
         what = f"is shown in the {kind}, which depends on the computer or is not supported, and arrives without it"
         yield from _seen(evidence, column, lines, what)
     for column, lines in remarks.inexact.items():
-        what = f"has numbers such as {lines.example}, of which a sheet keeps 15 digits only"
+        what = f"has numbers such as {lines.example}, of which a sheet keeps only 15 digits"
         yield from _seen(evidence, column, lines, what, "format the column as text and enter these numbers again")
     for column, lines in remarks.blank.items():
-        what = "has formulas without a result, which count as empty"
+        what = "has formulas without a stored result, which count as empty"
         yield from _seen(evidence, column, lines, what, "open the workbook in a spreadsheet program and save it")
 
 
@@ -340,7 +340,7 @@ _KNOWN = {
     "t-onlie.de": "t-online.de",
     "tonline.de": "t-online.de",
 }
-# Only names of at least five letters: one letter off a shorter one is too often somebody's own.
+# Only names of at least five letters: a shorter one is too often one letter off another real domain.
 _PROVIDERS = ("gmail", "googlemail", "hotmail", "outlook", "yahoo", "icloud", "protonmail", "fastmail", "comcast")
 # One letter off, and real all the same.
 _REAL = frozenset("email ymail mail hotmai1 grail gail gmails gemail cloud yahoos outlooks yaboo".split())  # noqa: SIM905
@@ -353,7 +353,7 @@ _ENDINGS = {
 
 @lru_cache(maxsize=16_384)
 def meant(domain: str) -> str:
-    """The domain that whoever wrote `domain`, in lower case, most likely meant; empty when it looks right."""
+    """The domain most likely meant by `domain`, which is in lower case; empty when it looks right."""
     if domain in _KNOWN:
         return _KNOWN[domain]
     name, _, ending = domain.rpartition(".")

@@ -20,11 +20,11 @@ _BASE64 = 78 / 57  # bytes on the line for each of a file: 57 become a line of 7
 def subject_missing(evidence: Evidence) -> Iterator[Found]:
     """A campaign that has none."""
     if not evidence.campaign.has_subject:
-        yield Found("no subject says what the message is about", evidence.campaign.subject.name)
+        yield Found("the message has no subject", evidence.campaign.subject.name)
 
 
 def subject_long(evidence: Evidence) -> Iterator[Found]:
-    """Subjects that nobody sees the end of."""
+    """Subjects too long to be shown completely."""
     hits, longest = evidence.messages.long_subjects, evidence.messages.longest_subject
     if hits.number:
         yield Found(
@@ -55,11 +55,11 @@ def placeholder(evidence: Evidence) -> Iterator[Found]:
             hits=hits,
         )
     if not evidence.messages.leftovers:
-        told = {flaw.what for flaw in evidence.flaws}
+        reported = {flaw.what for flaw in evidence.flaws}
         for found, hits in evidence.messages.subjects.items():
-            if found != "test" and f"{found!r} stands in the message" not in told:
+            if found != "test" and f"{found!r} stands in the message" not in reported:
                 where = evidence.campaign.subject.name
-                yield Found(f"{found!r} stands in the subject of {count(hits.number, 'row')}: {hits}", where, hits=hits)
+                yield Found(f"{found!r} is in the subject of {count(hits.number, 'row')}: {hits}", where, hits=hits)
 
 
 def unclosed_tag(evidence: Evidence) -> Iterator[Found]:
@@ -183,19 +183,19 @@ def attachment_too_big(evidence: Evidence) -> Iterator[Found]:
     rows = f" ({hits})" if row_files else ""
     largest = max(files, key=lambda item: item[1], default=("", 0))
     what = f"; the largest file is {printable(largest[0], 60)}" if largest[1] > row_files else ""
-    told = f"a message has {size / 1e6:,.1f} MB on its way{rows}{what}"
+    reported = f"a message has {size / 1e6:,.1f} MB on its way{rows}{what}"
     limits = [(facts.capabilities.size_limit, facts.relay) for facts in evidence.relays if facts.capabilities]
     refusing = [(limit, relay) for limit, relay in limits if limit and size > limit]
     known = hits if row_files else None
     for limit, relay in refusing:
         bound = f"{relay.peer} takes at most {limit / 1e6:,.1f} MB" if limit else ""
-        yield Found(f"{told}; {bound}", severity=Severity.ERROR, hits=known)
+        yield Found(f"{reported}; {bound}", severity=Severity.ERROR, hits=known)
     if refusing:
         return
     if size > MOST_REFUSE:
-        yield Found(f"{told}; most servers refuse more than 25 MB", hits=known)
+        yield Found(f"{reported}; most servers reject more than 25 MB", hits=known)
     elif size > SOME_REFUSE:
-        yield Found(f"{told}; some servers refuse more than 10 MB", severity=Severity.NOTE, hits=known)
+        yield Found(f"{reported}; some servers reject more than 10 MB", severity=Severity.NOTE, hits=known)
 
 
 def _size(*bodies: str | None) -> int:

@@ -26,10 +26,10 @@ def relay_unusable(evidence: Evidence) -> Iterator[Found]:
 def relay_login_untried(evidence: Evidence) -> Iterator[Found]:
     """Logins that no password was there for."""
     for facts in evidence.relays:
-        from bulkmail.probe.relay_probe import Login  # late: whoever has no facts has not imported it, and it is large
+        from bulkmail.probe.relay_probe import Login  # late: it is large, and only needed with facts
 
         if facts.login is Login.NO_PASSWORD:
-            yield Found("the login was not tried: there is no password at hand", str(facts.relay))
+            yield Found("the login was not tried: no password is available", str(facts.relay))
 
 
 def spf_missing(evidence: Evidence) -> Iterator[Found]:
@@ -40,27 +40,25 @@ def spf_missing(evidence: Evidence) -> Iterator[Found]:
 
 
 def spf_broken(evidence: Evidence) -> Iterator[Found]:
-    """SPF records that fail for everybody, or that pass for everybody."""
+    """SPF records that fail for all servers, or pass for all."""
     spf = evidence.records and evidence.records.spf
     if not spf or not spf.records:
         return
     if len(spf.records) > 1:
-        yield Found(
-            f"{spf.domain} has {len(spf.records)} SPF records", spf.domain, "keep one, with all that is in them"
-        )
+        yield Found(f"{spf.domain} has {len(spf.records)} SPF records", spf.domain, "merge them into one")
         return
     if spf.lookups > MOST_LOOKUPS:
         yield Found(
             f"judging the SPF record of {spf.domain} takes {spf.lookups} look-ups or more; {MOST_LOOKUPS} are allowed",
             spf.domain,
-            "take out what does not send for you any more, or write addresses (ip4:) instead of names",
+            "remove services that no longer send for you, or use addresses (ip4:) instead of names",
         )
     for name in spf.missing:
         fix = f"take include:{printable(name, 100)} out, or correct it"
         yield Found(f"the SPF record of {spf.domain} includes {printable(name, 100)}, which has none", spf.domain, fix)
     if {"+all", "all"} & set(spf.records[0].lower().split()):
         fix = "write ~all or -all at its end"
-        yield Found(f"the SPF record of {spf.domain} lets everybody send in its name (+all)", spf.domain, fix)
+        yield Found(f"the SPF record of {spf.domain} lets any server send for it (+all)", spf.domain, fix)
 
 
 _KEY_FAULTS = {
@@ -89,7 +87,7 @@ def dmarc(evidence: Evidence) -> Iterator[Found]:
         )
     elif records.policy == "none":
         yield Found(
-            f"the DMARC policy of {records.dmarc_domain} is none: nobody is asked to refuse forged mail",
+            f"the DMARC policy of {records.dmarc_domain} is none: receivers are not asked to reject forged mail",
             name,
             "when the reports show that all your mail passes, write p=quarantine or p=reject",
             severity=Severity.NOTE,
@@ -118,6 +116,6 @@ def dns_unanswered(evidence: Evidence) -> Iterator[Found]:
         yield Found(f"{count(len(records.unanswered), 'question')} to the DNS went unanswered: {names}{more}")
     if records.asked < records.domains:
         yield Found(
-            f"{records.asked:,} of {records.domains:,} domains of recipients were asked about, the most frequent first",
-            fix="--all-domains asks about all of them",
+            f"{records.asked:,} of {records.domains:,} recipient domains were looked up, the most frequent first",
+            fix="--all-domains looks up all of them",
         )

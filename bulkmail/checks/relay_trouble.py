@@ -1,4 +1,4 @@
-"""Why a relay cannot be used, in a sentence for whoever owns the shop, with what to do next."""
+"""Why a relay cannot be used, in a sentence for a shop owner, with what to do next."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def explain(
         return RelayTrouble(f"{event}.", "Leave requiretls out to do without that promise, or use another relay.")
     if event.kind in (Breakage.UNTRUSTED, Breakage.WRONG_NAME):
         return _untrusted(event, relay, certificate, now)
-    if event.stage is Stage.CONNECT and event.kind in _NOBODY and not relay.proxy:
-        what, fix = _NOBODY[event.kind]
+    if event.stage is Stage.CONNECT and event.kind in _NO_ONE and not relay.proxy:
+        what, fix = _NO_ONE[event.kind]
         if event.kind is Breakage.TIMEOUT and relay.port == 25:
             return RelayTrouble(
                 f"{where} does not answer.  Most internet providers block port 25 for their customers.",
@@ -98,12 +98,12 @@ def explain(
             "Ask the provider which port (587 and 465 are usual) and which way of logging in it wants.",
         )
     if event.kind is Breakage.TIMEOUT:
-        return RelayTrouble(f"{event}.", "Try again in a minute; if it stays so, ask whoever runs the server.")
-    return RelayTrouble(f"{event}.", "Check host and port, and ask whoever runs the server.")
+        return RelayTrouble(f"{event}.", "Try again in a minute; if it persists, ask the server's administrator.")
+    return RelayTrouble(f"{event}.", "Check host and port, and ask the server's administrator.")
 
 
 _NO_TOKEN = {Breakage.NO_TOKEN, Breakage.UNREACHABLE}
-_NOBODY = {
+_NO_ONE = {
     Breakage.REFUSED: (
         "Nothing is listening at {where}: there is a machine, but no mail server at this port.",
         "Check the port: 587 and 465 are usual.",
@@ -140,11 +140,11 @@ def _untrusted(
     event: Fault, relay: Relay, certificate: Certificate | None, now: datetime.datetime | None
 ) -> RelayTrouble:
     if certificate is None:
-        return RelayTrouble(f"{event}.", "Ask whoever runs the server.")
+        return RelayTrouble(f"{event}.", "Ask the server's administrator.")
     if now is not None and certificate.valid_until < now:
         return RelayTrouble(
             f"The certificate of {relay.host} expired on {certificate.valid_until:%Y-%m-%d}.",
-            "Whoever runs the server has to renew it; check that this computer's clock is right.",
+            "The server's administrator must renew it; check that this computer's clock is right.",
         )
     if now is not None and certificate.valid_from > now:
         return RelayTrouble(
@@ -153,7 +153,7 @@ def _untrusted(
         )
     if certificate.is_self_signed and event.kind is not Breakage.WRONG_NAME:
         return RelayTrouble(
-            f"Nobody vouches for the certificate of {relay.host} but itself.",
+            f"The certificate of {relay.host} is self-signed.",
             "If the server is yours, name its certificate: add ?ca_file=FILE to the URL; else do not use it.",
         )
     if event.kind is Breakage.WRONG_NAME:
@@ -192,7 +192,7 @@ def _reply_words(reply: Reply, relay: Relay, reason: Reason) -> tuple[str, str]:
             )
         case _ if reply.is_transient:
             return f"{relay.host} is there, but takes no mail at the moment.", "Try again in some minutes."
-    return f"{relay.host} is there, but does not want to talk to us.", "Ask whoever runs the server."
+    return f"{relay.host} answers, but refuses to talk to us.", "Ask the server's administrator."
 
 
 def _sentence(fix: str) -> str:

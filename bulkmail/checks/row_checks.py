@@ -46,7 +46,7 @@ class Repeat:
 
 @dataclass(slots=True)
 class Repeats:
-    """`rows` that differ from the first one of their address, of so many `addresses`; the first of these in full."""
+    """`rows` that differ from the first one of their address, of `addresses` addresses; the first of these in full."""
 
     first: list[Repeat] = field(default_factory=list)
     addresses: int = 0

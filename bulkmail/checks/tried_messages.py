@@ -71,7 +71,7 @@ _ROLES = frozenset(
         "www",
     ]
 )
-_NOBODY = frozenset(
+_NO_ONE = frozenset(
     {"abuse", "bounce", "bounces", "do-not-reply", "donotreply", "mailer-daemon", "no-reply", "nobody", "noreply"}
 )
 
@@ -102,7 +102,7 @@ class Sample:
 
 
 class MessageRenderer(Protocol):
-    """Whoever makes the messages: a `Composer`."""
+    """Makes the messages: a `Composer`."""
 
     def check(self, recipient: Recipient) -> TriedMessage:
         """Renders the message of one recipient strictly.  Raises `TemplateError`."""
@@ -248,7 +248,7 @@ class MessageCheck:
                     continue
             elif value is not None:
                 continue
-            if not self._is_told(name, value, line):
+            if not self._is_reported(name, value, line):
                 keep(str(value))
         if is_worth_a_look("\n".join(texts)):
             if found := leftover(subject):
@@ -269,7 +269,7 @@ class MessageCheck:
                 if key in self.dead_links or len(self.dead_links) < _MOST_KINDS:
                     self.dead_links.setdefault(key, DeadLink(value)).hits.add(line)
 
-    def _is_told(self, name: str, value: object, line: int) -> bool:
+    def _is_reported(self, name: str, value: object, line: int) -> bool:
         """Whether a cell is blank or a dummy; then it is remembered."""
         text = "" if value is None else str(value).strip()
         if text in ODD_CELLS:
@@ -289,7 +289,7 @@ class MessageCheck:
         hits.add(line)
         local = local.lower()
         if local in _ROLES:
-            self.roles.setdefault("nobody" if local in _NOBODY else "role", Hits()).add(line)
+            self.roles.setdefault("nobody" if local in _NO_ONE else "role", Hits()).add(line)
 
     def _look_at_subject(self, subject: str, line: int) -> None:
         if len(subject) > LONGEST_SUBJECT:

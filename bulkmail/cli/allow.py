@@ -21,13 +21,13 @@ Examples:
 
 \b
 Where there is no terminal, {VARIABLE}
-names the folders and outboxes that may run their commands, as PATH does.
+the folders and outboxes that may run their commands, separated as in PATH.
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("place", metavar="CAMPAIGN|OUTBOX")
-@click.option("--forget", "is_forgotten", is_flag=True, help="Take the permission back.")
+@click.option("--forget", "is_forgotten", is_flag=True, help="Revoke the permission.")
 def command(place: str, is_forgotten: bool) -> None:
     """Allow a campaign or an outbox to run the commands it names.
 

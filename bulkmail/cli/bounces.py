@@ -72,19 +72,19 @@ Examples:
     "password_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help=f"Where the password is; otherwise {VARIABLE}, or it is asked for.",
+    help=f"File with the password; default: {VARIABLE}, or ask.",
 )
 @click.option(
     "--then",
     "then",
     metavar="WHAT",
-    help="What becomes of mail that was matched: keep, move=FOLDER or delete.  [keep]",
+    help="What to do with matched mail: keep, move=FOLDER or delete.  [keep]",
 )
-@click.option("--run", "runs", multiple=True, metavar="RUN", help="Match against this outbox or campaign, too.")
-@click.option("--watch", is_flag=True, help="Go on as mail comes in, until Ctrl-C.")
-@click.option("--dry-run", is_flag=True, help="Say what was found; store, move and delete nothing.")
-@click.option("--unmatched", is_flag=True, help="List what was read before and matched to no message.")
-@click.option("--show", type=click.IntRange(min=1), metavar="EVENT", help="Print the report of an event as it came.")
+@click.option("--run", "runs", multiple=True, metavar="RUN", help="Also match against this outbox or campaign.")
+@click.option("--watch", is_flag=True, help="Keep reading as mail arrives, until Ctrl-C.")
+@click.option("--dry-run", is_flag=True, help="Show what was found; store, move and delete nothing.")
+@click.option("--unmatched", is_flag=True, help="List mail read before that matched no message.")
+@click.option("--show", type=click.IntRange(min=1), metavar="EVENT", help="Print the report of an event as received.")
 @json_option
 def command(
     stream: str | None,
@@ -110,13 +110,15 @@ def command(
             raise ConfigError("--unmatched and --show read no mail", hint="leave the other flags out")
         return _list_unmatched() if show is None else _show(show)
     if stream not in (None, "-"):
-        raise ConfigError(f"{stream}: is no place to read mail from", hint="write - for standard input, or --mbox FILE")
+        raise ConfigError(
+            f"{stream}: is not a place to read mail from", hint="write - for standard input, or --mbox FILE"
+        )
     if stream is not None and (urls or maildirs or mboxes or watch or then is not None):
         raise ConfigError("- reads one mail from standard input, alone", hint="leave the other flags out")
     settings = () if stream or urls or maildirs or mboxes else load_mailboxes()
     if not (stream or urls or maildirs or mboxes or settings):
         raise ConfigError(
-            "nothing says where the mail is",
+            "no mailbox was given",
             hint="add --imap imaps://USER@HOST, --maildir DIR, --mbox FILE or -, or write [[bounces]] into"
             f" {user_file()}",
         )
@@ -139,7 +141,7 @@ def command(
 
 @contextmanager
 def _temporary_for_an_mta() -> Iterator[None]:
-    """Any failure is told and ends with `EXIT_LATER`: with another code an MTA would throw the mail away."""
+    """Any failure is reported and ends with `EXIT_LATER`: with another code an MTA would throw the mail away."""
     try:
         yield
     except Exception as error:
@@ -277,7 +279,7 @@ def _list_unmatched() -> int:
         whom = printable(each.key) or "-"
         click.echo(f"{each.number:>7}  {day}  {each.event.kind.value:<15} {whom}  {printable(each.event.words, 60)}")
     if not found:
-        click.echo("Everything that was read was matched.")
+        click.echo("All mail that was read was matched.")
     elif len(found) == MOST_SHOWN:
         click.echo(f"These are the newest {MOST_SHOWN}; --json has what they say in full.")
     return EXIT_OK
@@ -296,7 +298,7 @@ def _show(number: int) -> int:
     if note_result({"event": number, "kind": found.event.kind.value, "address": found.key, "report": text}):
         return EXIT_OK
     if not text:
-        raise ConfigError(f"the report of event {number} is not kept any more", hint="reports are kept for 30 days")
+        raise ConfigError(f"the report of event {number} is no longer kept", hint="reports are kept for 30 days")
     for line in text.split("\n"):
         click.echo(printable(line, 2_000) if not line.isprintable() else line)
     return EXIT_OK
@@ -312,7 +314,7 @@ def _named_run(argument: str) -> KnownRun:
     with OutboxReader.open(path) as reader:
         if reader.is_rehearsal:
             raise ConfigError(
-                f"{argument}: is a rehearsal, which reached no recipient", hint="name the outbox of a real run"
+                f"{argument}: is a rehearsal; it reached no recipient", hint="use the outbox of a real run"
             )
         return known_run(reader, path)
 

@@ -18,7 +18,7 @@ Example:
 
 @click.command(epilog=EPILOG)
 @click.argument("run")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option(
     "--wait",
     type=click.FloatRange(min=0, max=86_400),
@@ -36,7 +36,7 @@ def command(run: str, yes: bool, wait: float) -> None:
     with OutboxReader.open(path) as reader:
         left, is_running = reader.tally().open, reader.is_running is not None
     if not left:
-        click.echo(f"Nothing is left to cancel in {path}.")
+        click.echo(f"There is nothing to cancel in {path}.")
         return
     if not yes:
         if is_running:

@@ -13,7 +13,7 @@ import click
 from bulkmail.checks.catalog import INTAKE_STALE, check_code, gravest_first, softened, without
 from bulkmail.checks.check_finding import is_refused
 from bulkmail.cli.choices import campaign_options, follow_up_of, follow_up_options, gate_options, overrides_from
-from bulkmail.cli.findings import LONGEST_FINDING, WIDTH, to_json, told
+from bulkmail.cli.findings import LONGEST_FINDING, WIDTH, reported, to_json
 from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.running import password_prompt
@@ -44,10 +44,10 @@ Examples:
 @campaign_options
 @follow_up_options
 @gate_options
-@click.option("--online", is_flag=True, help="Ask the relay and the DNS, too; still nothing is sent.")
-@click.option("--all-domains", is_flag=True, help="With --online: ask about every domain of the list.")
-@click.option("--allow-stale-intake", is_flag=True, help="Only warn when mail that came back is not read for days.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.option("--online", is_flag=True, help="Also check the relay and DNS; still sends nothing.")
+@click.option("--all-domains", is_flag=True, help="With --online: look up every domain of the list.")
+@click.option("--allow-stale-intake", is_flag=True, help="Only warn if returned mail has not been read for days.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     campaign: str | None,
     *,
@@ -59,10 +59,10 @@ def command(
     allow_stale_intake: bool,
     **options: Any,
 ) -> int:
-    """Say what is wrong with list, message or settings, and send nothing.
+    """Check list, message and settings, and send nothing.
 
-    Every row is read and every message tried.  Exit code: 0 it can be sent, 2
-    it would be refused.
+    Reads every row and renders every message.  Exit code: 0 ready to send, 2 a
+    check failed.
     """
     if all_domains and not online:
         raise ConfigError("--all-domains is about asking the DNS", hint="add --online")
@@ -86,7 +86,7 @@ def command(
     else:
         for notice in checked.notices:
             click.echo(f"note: {printable(notice, LONGEST_FINDING)}")
-        for line in told(findings):
+        for line in reported(findings):
             click.echo(line)
         _conclude(settings, checked, is_ready=is_ready)
     return EXIT_OK if is_ready else EXIT_NOTHING_SENT
@@ -107,17 +107,17 @@ async def _check(
 
 
 class _NoPassword(Exception):
-    """There is none, and nobody to ask."""
+    """There is none, and no terminal to ask on."""
 
 
 def _passwords(settings: Settings) -> list[Secret | None]:
     """A password for each relay, None where none is wanted or found."""
 
-    def nobody(prompt: str) -> str:
+    def no_one(prompt: str) -> str:
         raise _NoPassword
 
     try:
-        return find_passwords(settings.routes, ask=password_prompt() or nobody)
+        return find_passwords(settings.routes, ask=password_prompt() or no_one)
     except _NoPassword:
         return [None] * len(settings.routes)
 
@@ -132,7 +132,7 @@ def _conclude(settings: Settings, checked: Checked, *, is_ready: bool) -> None:
         f" ({left_out})" if left_out else ""
     )
     if not is_ready:
-        _say(f"Not ready: {printable(settings.name)} would go to {people}.")
+        _say(f"Not ready: {printable(settings.name)} would be sent to {people}.")
         return
     relays = " and ".join(route.label for route in settings.routes)
     through = f"through {printable(relays)}" if relays else "when a relay is named"

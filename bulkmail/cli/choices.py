@@ -1,4 +1,4 @@
-"""The flags that shape a campaign and its gate, the same for `send`, `check` and `preview`."""
+"""The flags that shape a campaign and its checks, the same for `send`, `check` and `preview`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option("--recipients", metavar="FILE", help='The list: CSV, TSV, JSON, JSON lines; "-": standard input.'),
-    click.option("--to", metavar="ADDRESS", multiple=True, help="Write to this address instead of a list; repeatable."),
-    click.option("--together", is_flag=True, help="One message to all of --to, who see each other's addresses."),
-    click.option("--from", "sender", metavar="ADDRESS", help='Who it is from: "Corner Shop <hello@shop.example>".'),
-    click.option("--subject", metavar="TEXT", help='A template: "Spring is here, {{ name }}".'),
-    click.option("--text", metavar="FILE", help='The message as plain text, a template; "-": standard input.'),
-    click.option("--html", metavar="FILE", help="The message as HTML, a template."),
-    click.option("--attach", metavar="FILE", multiple=True, help="Attach this file as well; repeatable."),
+    click.option("--to", metavar="ADDRESS", multiple=True, help="Send to this address instead of a list; repeatable."),
+    click.option("--together", is_flag=True, help="Send one message to all --to addresses, which all can see."),
+    click.option("--from", "sender", metavar="ADDRESS", help='The From header: "Corner Shop <hello@shop.example>".'),
+    click.option("--subject", metavar="TEXT", help='The subject, a template: "Spring is here, {{ name }}".'),
+    click.option("--text", metavar="FILE", help='Plain-text body, a template; "-": standard input.'),
+    click.option("--html", metavar="FILE", help="HTML body, a template."),
+    click.option("--attach", metavar="FILE", multiple=True, help="Attach this file; repeatable."),
     click.option("--header", "headers", metavar='"NAME: VALUE"', multiple=True, help="Add this header; repeatable."),
     click.option("--set", "values", metavar="NAME=VALUE", multiple=True, help="A value for the templates; repeatable."),
     click.option(
@@ -34,37 +34,39 @@ _OPTIONS = (
         "relays",
         metavar="URL",
         multiple=True,
-        help="smtp://user@host:587, smtps://host, sandbox: …; repeatable.  Else: BULKMAIL_RELAY.",
+        help="smtp://user@host:587, smtps://host, sandbox: …; repeatable.  Default: BULKMAIL_RELAY.",
     ),
-    click.option("--where", metavar="EXPR", help="Only these rows: \"country == 'AT'\"."),
-    click.option("--suppress", metavar="FILE", multiple=True, help="Leave these out: addresses, @domains; repeatable."),
-    click.option("--encoding", metavar="NAME", help="The list's encoding; default: found out."),
-    click.option("--address-column", metavar="NAME", help="The column with the address; default: found out."),
-    click.option("--sheet", metavar="NAME", help="The sheet of a workbook, by name or number; default: the first."),
+    click.option("--where", metavar="EXPR", help="Send only to rows that match: \"country == 'AT'\"."),
+    click.option(
+        "--suppress", metavar="FILE", multiple=True, help="File of addresses and @domains to skip; repeatable."
+    ),
+    click.option("--encoding", metavar="NAME", help="The list's encoding.  [default: detected]"),
+    click.option("--address-column", metavar="NAME", help="The column with the address.  [default: detected]"),
+    click.option("--sheet", metavar="NAME", help="The sheet of a workbook, by name or number.  [default: the first]"),
     click.option(
         "--header-row",
         metavar="N",
         type=click.IntRange(min=1),
-        help="The row that names the columns; default: the first.",
+        help="The row that names the columns.  [default: the first]",
     ),
-    click.option("--keep-space", is_flag=True, help="Leave the spaces around cells where they are."),
-    click.option("--allow-duplicates", is_flag=True, help="Write to an address as often as it is on the list."),
+    click.option("--keep-space", is_flag=True, help="Keep spaces around cell values."),
+    click.option("--allow-duplicates", is_flag=True, help="Send to an address each time it appears on the list."),
     click.option(
-        "--group-by", metavar="COLUMN", multiple=True, help="One message for all rows with the same value; repeatable."
+        "--group-by", metavar="COLUMN", multiple=True, help="Send one message per distinct value; repeatable."
     ),
-    click.option("--allow-empty", is_flag=True, help="End with 0 when no recipient is left to send to."),
+    click.option("--allow-empty", is_flag=True, help="Exit with 0 if there is no recipient to send to."),
     click.option(
-        "--max-invalid", metavar="PERCENT", help="Refuse to send when more rows than that are invalid.  [10%]"
+        "--max-invalid", metavar="PERCENT", help="Refuse to send if more rows than this are invalid.  [default: 10%]"
     ),
     *PACE_OPTIONS,
     click.option(
         "--send-at",
         metavar="TIME",
-        help='When each recipient is sent to: "2026-12-24 09:00", "09:00" for the next one, or "column:NAME".',
+        help='When to send to each recipient: "2026-12-24 09:00", "09:00" (the next one) or "column:NAME".',
     ),
-    click.option("--timezone", metavar="ZONE", help='Whose clocks --send-at means: "Europe/Vienna" or "column:NAME".'),
-    click.option("--connections", metavar="N", type=int, help="At most so many connections at a time."),
-    click.option("--retry", metavar="STEPS", help='When to try again: "1m, 5m*2, 1h*3".'),
+    click.option("--timezone", metavar="ZONE", help='Time zone of --send-at: "Europe/Vienna" or "column:NAME".'),
+    click.option("--connections", metavar="N", type=int, help="Maximum number of connections."),
+    click.option("--retry", metavar="STEPS", help='Delays between attempts: "1m, 5m*2, 1h*3".'),
 )
 
 
@@ -102,9 +104,11 @@ def report_option(function: F) -> F:
 
 _FOLLOW_UP = (
     click.option(
-        "--follow-up", metavar="RUN", help="Answer the messages of this run: only to recipients whom it reached."
+        "--follow-up", metavar="RUN", help="Reply to the messages of this run; send only to recipients it reached."
     ),
-    click.option("--unless", metavar="WHAT", help="Not to those who since: bounced,complained,unsubscribed."),
+    click.option(
+        "--unless", metavar="WHAT", help="With --follow-up: skip those who since bounced,complained,unsubscribed."
+    ),
 )
 
 
@@ -129,15 +133,15 @@ def follow_up_of(options: dict[str, Any]) -> FollowUp | None:
 
 
 _GATE = (
-    click.option("--strict", is_flag=True, help="Warnings, too, are reason to refuse."),
+    click.option("--strict", is_flag=True, help="Treat warnings as errors."),
     click.option(
-        "--ignore", "ignored", metavar="CODE", multiple=True, help="Pass over findings of this kind; repeatable."
+        "--ignore", "ignored", metavar="CODE", multiple=True, help="Ignore findings with this code; repeatable."
     ),
 )
 
 
 def gate_options(function: F) -> F:
-    """Adds the flags that say what the gate lets through."""
+    """Adds the flags that say which findings stop a campaign."""
     for option in reversed(_GATE):
         function = option(function)
     return function
@@ -155,5 +159,5 @@ def metrics_option(function: F) -> F:
         "metrics_port",
         type=click.IntRange(1, 65535),
         metavar="PORT",
-        help="Numbers for Prometheus at http://127.0.0.1:PORT/metrics meanwhile.",
+        help="Serve Prometheus metrics at http://127.0.0.1:PORT/metrics while running.",
     )(function)

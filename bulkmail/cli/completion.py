@@ -18,9 +18,9 @@ Examples:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
-    """Print what makes the Tab key complete commands and flags.
+    """Print a script that completes commands and flags with the Tab key.
 
-    For new shells; bash has to be 4.4 or newer.
+    It works in new shells; bash must be 4.4 or newer.
     """
     kind = get_completion_class(shell)
     if kind is None:  # click has them all

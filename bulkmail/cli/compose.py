@@ -63,9 +63,9 @@ class _Login:
 
 
 @click.command(epilog=EPILOG)
-@click.option("--trace", "is_traced", is_flag=True, help="Show every word with the relay, without passwords.")
+@click.option("--trace", "is_traced", is_flag=True, help="Show the SMTP conversation, without passwords.")
 def command(is_traced: bool) -> int:
-    """Write a message here and send it.
+    """Write and send one message, step by step.
 
     Asks for the relay, the login, the recipients, the subject and the text,
     shows what is about to be sent and asks before it is. Nothing is left on
@@ -73,13 +73,13 @@ def command(is_traced: bool) -> int:
     with nothing sent.
     """
     if not sys.stdin.isatty():
-        raise ConfigError("compose asks its questions on a terminal, and there is none", hint=COMMAND)
+        raise ConfigError("compose needs a terminal to ask its questions", hint=COMMAND)
     try:
         login = _ask_login()
         draft = _ask_draft(login)
         folder = _ask_folder(draft)
     except click.Abort:
-        click.echo("\nNothing was sent, and nothing was kept.", err=True)
+        click.echo("\nNothing was sent or stored.", err=True)
         return EXIT_NOTHING_SENT
     if folder is not None:
         write_campaign(folder, draft)
@@ -114,7 +114,7 @@ async def _prepared(draft: Draft, folder: Path | None) -> Mailing:
         order = Order(command=f"bulkmail send {folder}")
         found = await order_mailing(settings, order, keys=NO_KEYS, reading=_unseen, checking=_unseen)
         if isinstance(found, Past):
-            raise ConfigError(f"{folder}: was sent before", hint=f"bulkmail status {folder}")
+            raise ConfigError(f"{folder}: was already sent", hint=f"bulkmail status {folder}")
         return found
     settings = await to_thread.run_sync(lambda: load(None, draft.overrides))
     rows = GivenRows([{"email": address} for address in settings.to], ListOptions(), name="To")
@@ -156,9 +156,7 @@ def _say(text: str) -> None:
 
 def _ask_login() -> _Login:
     """A relay and a password with which it lets us in."""
-    _say(
-        f"Relays that are known: {', '.join(relay_presets())}.  Or give a server's name or URL; sandbox: is to try it."
-    )
+    _say(f"Known relays: {', '.join(relay_presets())}.  Or give a server's name or URL; sandbox: is for testing.")
     while True:
         written, route = _asked("Relay", _relay)
         relay = route.relay
@@ -193,7 +191,7 @@ def _relay(answer: str) -> tuple[str, Route]:
             answer += f":{click.prompt(question, err=True).strip()}"
         return answer, Route.parse(expanded(answer, needs_user=True))
     if not answer or ("://" not in answer and not answer.endswith(":") and ("/" in answer or "@" in answer)):
-        raise ConfigError("that is no relay", hint="write gmail, mail.example.com or smtp://me@mail.example.com:587")
+        raise ConfigError("that is not a relay", hint="write gmail, mail.example.com or smtp://me@mail.example.com:587")
     if "://" not in answer and not answer.endswith(":"):
         answer = f"{'smtps' if answer.endswith(':465') else 'smtp'}://{answer}"
     relay = Route.parse(answer).relay
@@ -206,10 +204,10 @@ def _relay(answer: str) -> tuple[str, Route]:
 
 def _ask_draft(login: _Login) -> Draft:
     sender = _asked("From", _mailbox, default=_sender_of(login.route))
-    source, addresses = _asked("To (addresses with commas, or the file of a list)", _recipients)
+    source, addresses = _asked("To (addresses separated by commas, or a list file)", _recipients)
     together = False
     if 1 < len(addresses) <= MOST_TOGETHER:
-        question = "One message that shows the addresses to each other?  (No: one for each)"
+        question = "One message that shows all addresses?  (No: one message each)"
         together = click.confirm(question, default=False, err=True)
     subject = _asked("Subject", _subject)
     return Draft(
@@ -276,7 +274,7 @@ def _ask_folder(draft: Draft) -> Path | None:
     if draft.list_source:
         default = time.strftime("message-%Y%m%d-%H%M%S")
         return _asked(
-            "Keep it as a campaign, so that an interrupted run can go on; folder", _new_folder, default=default
+            "Keep it as a campaign, so that an interrupted run can be resumed; folder", _new_folder, default=default
         )
     answer = click.prompt(
         "Keep it as a campaign?  Folder (empty: keep nothing)", default="", show_default=False, err=True
@@ -293,5 +291,5 @@ def _ask_folder(draft: Draft) -> Path | None:
 def _new_folder(answer: str) -> Path:
     folder = Path(answer)
     if folder.exists():
-        raise ConfigError(f"{answer}: there is something already", hint="name a new folder")
+        raise ConfigError(f"{answer}: already exists", hint="name a new folder")
     return folder

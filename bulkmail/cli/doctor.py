@@ -41,9 +41,9 @@ _LABEL = 18  # columns
 
 @click.command(epilog=EPILOG)
 @click.argument("where", metavar="[URL|CAMPAIGN]", required=False)
-@click.option("--relay", "name", default="", metavar="NAME", help="Which of the campaign's relays.")
+@click.option("--relay", "name", default="", metavar="NAME", help="Which relay of the campaign.")
 @click.option("--offline", is_flag=True, help="Ask neither a name server nor a relay.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(where: str | None, name: str, offline: bool, as_json: bool) -> int:
     """Look at the installation and say what is missing.
 

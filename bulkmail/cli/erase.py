@@ -33,17 +33,17 @@ Examples:
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="The suppression list that is meant.",
+    help="The suppression list to use.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be erased, and change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Show what would be erased, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def command(address: str, folders: tuple[Path, ...], file: Path | None, dry_run: bool, yes: bool) -> int:
     """Erase an address from the suppression list, finished runs and their reports.
 
     Looks at the runs that the suppression list knows and at those below each
     FOLDER (default: this one). The keyed digest stays on the list, so that the
-    address is still left out. Your own lists of recipients are yours to change.
-    Exit code 1: something still names the address, and is listed.
+    address is still skipped. Your own recipient lists are not changed. Exit code
+    1: the address is still in the files listed.
     """
     try:
         key = Address.parse(address).key
@@ -52,7 +52,8 @@ def command(address: str, folders: tuple[Path, ...], file: Path | None, dry_run:
     if not (yes or dry_run):
         if not sys.stdin.isatty():
             raise ConfigError(
-                "this cannot be undone, and there is no terminal to ask on", hint="add --yes, or --dry-run"
+                "this cannot be undone, and there is no terminal to ask for confirmation",
+                hint="add --yes, or --dry-run",
             )
         click.confirm(f"{key} will be erased for good. Go on?", abort=True, err=True)
     settings = load_suppressions()

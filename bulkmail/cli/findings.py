@@ -23,7 +23,7 @@ _COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "cy
 _PLACE = lazy_pattern(r"(?P<file>.+):(?P<line>\d+)")
 
 
-def told(findings: Sequence[Finding]) -> Iterator[str]:
+def reported(findings: Sequence[Finding]) -> Iterator[str]:
     """The lines to print: all findings of one kind together, why and fix said once."""
     for (code, severity), group in groupby(findings, key=lambda finding: (finding.code, finding.severity)):
         same = list(group)

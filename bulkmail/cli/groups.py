@@ -17,7 +17,7 @@ _GROUPS = {
     "Pace": "rate quota window start send_at timezone ramp canary wait processes retry limit paced lift_pause",
     "Safety": (
         "yes expect dry_run redirect_to test_to strict ignored allow_stale_intake online all_domains"
-        " in_doubt retry_rejected retry_expired begin_anew only_unreached"
+        " in_doubt retry_rejected retry_expired start_over only_unreached"
     ),
     "Output": "folder in_browser outbox reports mode json as_json metrics_port trace_to notify",
 }

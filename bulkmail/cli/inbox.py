@@ -36,7 +36,7 @@ Examples:
 def command(place: str, number: int | None, whole: bool, in_browser: bool) -> None:
     """List what a rehearsal or the sandbox kept, or show message N.
 
-    Without a campaign the latest mail folder in runs/ here is meant.
+    Without a campaign, uses the latest mail folder in ./runs/.
     """
     if number is None and place.isascii() and place.isdigit() and not Path(place).exists():
         place, number = ".", int(place)

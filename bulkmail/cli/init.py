@@ -34,7 +34,7 @@ Examples:
     help="; ".join(f"{kind}: {what}" for kind, what in KINDS.items()) + ".",
 )
 def command(folder: Path, kind: str) -> None:
-    """Make a campaign to start from: settings, a message and a small list.
+    """Create a campaign to start from: settings, a message and a small list.
 
     It works as it is, and rehearses: no mail is sent to recipients before you name a relay.
     """
@@ -44,7 +44,7 @@ def command(folder: Path, kind: str) -> None:
     for file in files:
         click.echo(f"  {file}")
     click.echo(f"\nRead {folder / 'campaign.toml'}, change what you like, then type:")
-    click.echo(f"  bulkmail check {name}       says what is wrong with it")
+    click.echo(f"  bulkmail check {name}       checks it")
     click.echo(f"  bulkmail preview {name}     shows the messages")
     click.echo(f"  bulkmail send {name}        rehearses: no mail is sent to recipients")
 
@@ -65,7 +65,7 @@ def _refuse_occupied(folder: Path) -> None:
         raise ConfigError(f"{folder}: cannot be looked into: {error.strerror}") from None
     if occupied:
         raise ConfigError(
-            f"{folder}: there is something already, and it stays as it is",
+            f"{folder}: already exists and was not changed",
             hint=f"name a new folder: bulkmail init {shlex.quote(str(folder))}-2",
         )
 

@@ -21,14 +21,14 @@ def wants_json_lines(words: Sequence[str]) -> bool:
 
 
 def put(stream: TextIO, event: Mapping[str, object]) -> None:
-    """Writes one event, with the time of now as `at`.  Raises `OSError` or `ValueError` when nobody reads any more."""
+    """Writes one event, with the time of now as `at`.  Raises `OSError` or `ValueError` when the reader is gone."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     stream.write(json.dumps({"event": event["event"], "at": at, **event}) + "\n")
     stream.flush()
 
 
 class JsonErrors(TextIOBase):
-    """Standard error where every line is JSON: a line of text, whoever writes it, becomes a `note`.
+    """Standard error where every line is JSON: any line of text becomes a `note`.
 
     `events` is the stream behind it, for what is JSON already.
     """

@@ -34,7 +34,7 @@ class Metrics:
             self._pulse.begin(total, time.monotonic())
 
     def observe(self, event: Event) -> None:
-        """The engine tells."""
+        """An event from the engine."""
         with self._lock:
             self._pulse.note(event, time.monotonic())
             if isinstance(event, DeliveryResult):
@@ -65,9 +65,9 @@ class Metrics:
             durations = HistogramMetricFamily("bulkmail_try_seconds", "How long tries took")
             durations.add_metric([], buckets=self._buckets(), sum_value=self._seconds)
             providers = ["relay", "mailbox_provider"]  # no provider: the relay itself
-            complaints = CounterMetricFamily("bulkmail_throttles", "How often less was asked for", labels=providers)
-            rests = GaugeMetricFamily("bulkmail_backoff_seconds", "How long it is still left alone", labels=providers)
-            rates = GaugeMetricFamily("bulkmail_reduced_rate", "Messages a second that it gets now", labels=providers)
+            complaints = CounterMetricFamily("bulkmail_throttles", "Throttling replies", labels=providers)
+            rests = GaugeMetricFamily("bulkmail_backoff_seconds", "Seconds until sending continues", labels=providers)
+            rates = GaugeMetricFamily("bulkmail_reduced_rate", "Reduced rate in messages a second", labels=providers)
             now = time.time()
             for each in self._pulse.slowdowns:
                 complaints.add_metric(each.key, each.times)

@@ -1,4 +1,4 @@
-"""How every way that a command can fail is told: in a sentence, with what to do next, and as an exit code."""
+"""How each failure of a command is reported: a sentence, what to do next, and an exit code."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def judge(error: BaseException, *, outbox: str = "") -> Mishap:
         case click.ClickException():
             return _usage(error)
         case click.Abort() if not isinstance(error.__cause__, KeyboardInterrupt):
-            return Mishap("no answer, so nothing was done", EXIT_NOTHING_SENT)
+            return Mishap("no answer; nothing was done", EXIT_NOTHING_SENT)
         case click.Abort() | KeyboardInterrupt():
             return Mishap("interrupted", EXIT_STOPPED, _how_to_go_on(outbox))
         case BrokenPipeError() | ReaderGone():
@@ -63,9 +63,9 @@ def judge(error: BaseException, *, outbox: str = "") -> Mishap:
         case MemoryError():
             again = _how_to_go_on(outbox)
             return Mishap(
-                "this computer has not enough memory for this mailing",
+                "this computer does not have enough memory for this mailing",
                 EXIT_STOPPED if outbox else EXIT_NOTHING_SENT,
-                "close other programs, or make the attachments smaller: they are wanted in memory several times over"
+                "close other programs, or use smaller attachments: they are held in memory several times"
                 + (f"; {again}" if again else ""),
             )
         case OSError(filename=str() | bytes() | os.PathLike() as name, strerror=str() as reason):
@@ -87,9 +87,9 @@ def _usage(error: click.ClickException) -> Mishap:
     """Click's own errors, in the form of all others."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "bulkmail"
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # whoever types too little is shown all, not scolded
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # no arguments: show the help, no error
         return Mishap(error.format_message(), EXIT_NOTHING_SENT)
-    hint = f"{command} --help shows what there is"
+    hint = f"{command} --help lists what is available"
     match error:
         case UnknownCommand(name=name):
             return Mishap(error.message, EXIT_NOTHING_SENT, _meant_command(name) or hint)
@@ -130,7 +130,7 @@ def _say(text: str, *, label: str = "") -> None:
 
 
 def _stop_writing() -> None:
-    """Whoever read us has gone away: what is still buffered must not fail again when Python ends."""
+    """Our output was closed: what is still buffered must not fail again when Python ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -21,7 +21,7 @@ def notify_option(function: F) -> F:
         "--notify/--no-notify",
         "notify",
         default=None,
-        help="Notify as [notify] says.  [default: yes, but not of a rehearsal]",
+        help="Send the notifications of [notify].  [default: yes, except for a rehearsal]",
     )(function)
 
 

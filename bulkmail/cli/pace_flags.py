@@ -12,18 +12,27 @@ from bulkmail.model.pace import Pace
 F = TypeVar("F", bound=Callable[..., Any])
 
 PACE_OPTIONS = (
-    click.option("--rate", metavar="RATE", help='At most so many: "50/s", "3000/h", "1 per 2s".'),
-    click.option("--quota", metavar="N/TIME", help='Recipients for the account: "2000/day", "500/hour, 2000/day".'),
-    click.option("--window", metavar="HOURS", help='Only then: "Mon-Fri 09:00-17:00 Europe/Vienna".'),
-    click.option("--start", metavar="MOMENT", help='Not before: "2026-12-01 09:00 Europe/Vienna".'),
-    click.option("--ramp", metavar="RAMP", help='More each day, for a new sender: "200/day +30%".'),
-    click.option("--canary", metavar="N", type=click.IntRange(min=0), help="First N; the rest if they fare well."),
-    click.option("--wait", metavar="TIME", help='Wait so long for what must wait: "10m", "forever", "0".'),
+    click.option("--rate", metavar="RATE", help='Maximum rate: "50/s", "3000/h", "1 per 2s".'),
+    click.option("--quota", metavar="N/TIME", help='Maximum recipients: "2000/day", "500/hour, 2000/day".'),
+    click.option("--window", metavar="HOURS", help='Sending hours: "Mon-Fri 09:00-17:00 Europe/Vienna".'),
+    click.option("--start", metavar="MOMENT", help='Do not send before: "2026-12-01 09:00 Europe/Vienna".'),
+    click.option("--ramp", metavar="RAMP", help='Raise the daily volume of a new sender: "200/day +30%".'),
+    click.option(
+        "--canary",
+        metavar="N",
+        type=click.IntRange(min=0),
+        help="Send to N recipients first, and to the rest only if those succeed.",
+    ),
+    click.option(
+        "--wait",
+        metavar="TIME",
+        help='How long to keep running for retries, quotas and sending hours: "10m", "forever", "0".',
+    ),
     click.option("--processes", metavar="N", help='Processes to use: "auto", or 1 to compose in this one only.'),
 )
 
 lift_option = click.option(
-    "--lift-pause", is_flag=True, help="Go on although a provider wants a rest, or says that its quota is used up."
+    "--lift-pause", is_flag=True, help="Send even though a provider asked us to back off or reported a used-up quota."
 )
 
 

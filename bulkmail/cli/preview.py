@@ -1,4 +1,4 @@
-"""`bulkmail preview`: the messages as they would go out."""
+"""`bulkmail preview`: the messages as they would be sent."""
 
 from __future__ import annotations
 
@@ -51,16 +51,18 @@ _PREVIEW_KEPT = 86_400.0  # seconds
 
 @click.command(cls=GroupedCommand, epilog=EPILOG)
 @click.argument("campaign", required=False)
-@click.option("--row", type=click.IntRange(min=1), metavar="N", help="The message of row N of the list.")
-@click.option("--address", metavar="ADDRESS", help="The message of this address.")
+@click.option("--row", type=click.IntRange(min=1), metavar="N", help="Show the message of row N.")
+@click.option("--address", metavar="ADDRESS", help="Show the message to this address.")
+@click.option("--sample", is_flag=True, help="Show a few messages that together cover every branch of the templates.")
+@click.option("--all", "whole", is_flag=True, help="Show the messages of all rows.")
 @click.option(
-    "--sample", is_flag=True, help="As few messages as take every branch of the templates that any row takes."
+    "--out",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write files to this folder.",
 )
-@click.option("--all", "whole", is_flag=True, help="The messages of all rows.")
-@click.option(
-    "--out", "folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write files here."
-)
-@click.option("--open", "in_browser", is_flag=True, help="Show a page in the browser, as on a desktop and a phone.")
+@click.option("--open", "in_browser", is_flag=True, help="Open a page in the browser, as on a desktop and a phone.")
 @campaign_options
 @follow_up_options
 def command(
@@ -73,9 +75,9 @@ def command(
     in_browser: bool,
     **options: Any,
 ) -> None:
-    """Show the messages as they would go out, and send nothing.
+    """Show the messages as they would be sent, and send nothing.
 
-    Without --row, --address, --sample or --all it is the first message; in the
+    Without --row, --address, --sample or --all, shows the first message; in the
     browser, the first 200.
     """
     if sum((row is not None, address is not None, sample, whole)) > 1:
@@ -95,7 +97,7 @@ def command(
     chosen = _good(found if has_several else islice(found, 1), bears_faults=has_several and address is None)
     shown = _open(chosen, settings, folder) if in_browser else _show(chosen, folder)
     if not shown:
-        raise _nobody(settings, row=row, address=address)
+        raise _no_one(settings, row=row, address=address)
     if folder is not None and not in_browser:
         click.echo(f"{count(shown, 'message')} written to {folder}")
 
@@ -107,7 +109,7 @@ def _tell(found: Found) -> None:
 
 def _keys(settings: Settings) -> Keys:
     if commands_in(settings.campaign, ()):
-        click.echo("note: the messages are signed with a new key, not with what key_command prints", err=True)
+        click.echo("note: the messages are signed with a temporary key, not the one that key_command prints", err=True)
     return find_keys(settings.campaign, runs_commands=False)
 
 
@@ -184,12 +186,12 @@ def _checked(address: str | None) -> str:
         raise ConfigError(f"--address {address!r} {error}", hint="write it as ann@example.com") from None
 
 
-def _nobody(settings: Settings, *, row: int | None, address: str | None) -> ConfigError:
+def _no_one(settings: Settings, *, row: int | None, address: str | None) -> ConfigError:
     source = settings.list_source or ("--to" if settings.to else "the run")
     if row is not None:
         what = f"row {row} of {source} is not there or cannot be used"
     elif address is not None:
-        what = f"nobody in {source} has the address {address}"
+        what = f"no row of {source} has the address {address}"
     else:
-        what = f"nobody in {source} can be written to"
+        what = f"no row of {source} can be sent to"
     return ConfigError(what, hint="bulkmail check says what is wrong with each row")

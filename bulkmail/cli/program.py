@@ -24,37 +24,37 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Name, module, help; in the order in which a campaign meets them.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "init": ("bulkmail.cli.init", "Make a campaign to start from."),
-    "allow": ("bulkmail.cli.allow", "Allow a campaign or an outbox to run the commands it names."),
-    "check": ("bulkmail.cli.check", "Say what is wrong with list, message or settings; send nothing."),
-    "preview": ("bulkmail.cli.preview", "Show the messages as they would go out."),
-    "send": ("bulkmail.cli.send", "Send a campaign, or go on with one that was interrupted."),
-    "compose": ("bulkmail.cli.compose", "Write a message in the terminal and send it, step by step."),
-    "resume": ("bulkmail.cli.resume", "Go on with a run as it was recorded."),
+    "init": ("bulkmail.cli.init", "Create a campaign to start from."),
+    "allow": ("bulkmail.cli.allow", "Allow a campaign or an outbox to run the commands that it names."),
+    "check": ("bulkmail.cli.check", "Check list, message and settings; send nothing."),
+    "preview": ("bulkmail.cli.preview", "Show the messages as they would be sent."),
+    "send": ("bulkmail.cli.send", "Send a campaign, or continue an interrupted one."),
+    "compose": ("bulkmail.cli.compose", "Write and send one message, step by step in the terminal."),
+    "resume": ("bulkmail.cli.resume", "Continue a run as it was recorded."),
     "stop": ("bulkmail.cli.stop", "Stop a run that another process is sending; resume goes on."),
     "cancel": ("bulkmail.cli.cancel", "Cancel a run: recipients not yet sent to are skipped."),
-    "reconcile": ("bulkmail.cli.reconcile", "Look messages in doubt up in a mailbox or a server's log."),
-    "status": ("bulkmail.cli.status", "Say where a run stands, also while it is sending."),
-    "report": ("bulkmail.cli.report", "Say what became of every row: text, CSV, JSON or a page."),
+    "reconcile": ("bulkmail.cli.reconcile", "Look up messages in doubt in a mailbox or a server's log."),
+    "status": ("bulkmail.cli.status", "Show the state of a run, also while it is sending."),
+    "report": ("bulkmail.cli.report", "Report the result of every row: text, CSV, JSON or HTML."),
     "bounces": ("bulkmail.cli.bounces", "Read bounces, spam complaints and unsubscribe requests."),
-    "suppress": ("bulkmail.cli.suppress", "Say which addresses get no mail from any campaign, and why."),
-    "erase": ("bulkmail.cli.erase", "Erase an address from everything that bulkmail keeps."),
-    "purge": ("bulkmail.cli.purge", "Remove runs that are old enough, with their reports."),
+    "suppress": ("bulkmail.cli.suppress", "Manage the suppression list: addresses never to send to."),
+    "erase": ("bulkmail.cli.erase", "Erase an address from everything that bulkmail stores."),
+    "purge": ("bulkmail.cli.purge", "Remove old runs and their reports."),
     "serve": ("bulkmail.cli.serve", "Serve the unsubscribe page, one-click unsubscribe and webhooks."),
     "console": ("bulkmail.cli.console", "Open a page to write, rehearse, send and watch campaigns."),
-    "relay": ("bulkmail.cli.relay", "Say whether a mail server can be used, and what it is like."),
+    "relay": ("bulkmail.cli.relay", "Test a mail server and show what it supports."),
     "store": ("bulkmail.cli.store", "Make, upgrade and check a store in PostgreSQL."),
     "doctor": ("bulkmail.cli.doctor", "Look at the installation and say what is missing."),
-    "sandbox": ("bulkmail.cli.sandbox", "Run a mail server that keeps everything and delivers nothing."),
-    "inbox": ("bulkmail.cli.inbox", "Read what a rehearsal or the sandbox kept."),
-    "completion": ("bulkmail.cli.completion", "Make the Tab key complete commands and flags."),
+    "sandbox": ("bulkmail.cli.sandbox", "Run a test mail server that keeps all mail and delivers none."),
+    "inbox": ("bulkmail.cli.inbox", "Read the mail that a rehearsal or the sandbox kept."),
+    "completion": ("bulkmail.cli.completion", "Print a script that completes commands with the Tab key."),
 }
 
-HELP = """Send one message to a whole list: personal, paced, every row accounted for.
+HELP = """Send personal messages to a list, at a controlled pace, with a result for every row.
 
 \b
 New here?  Type:
-  bulkmail init spring     a campaign to start from
+  bulkmail init spring     create a campaign to start from
   bulkmail send spring     rehearse it: no mail is sent to recipients
 """
 EPILOG = "bulkmail COMMAND --help explains a command and shows examples."
@@ -106,7 +106,7 @@ def json_option(function: F) -> F:
         is_eager=True,
         expose_value=False,
         callback=note,
-        help="Print the result as one JSON object, for programs.",
+        help="Print the result as one JSON object.",
     )(function)
 
 
@@ -224,7 +224,7 @@ def _say_the_end(errand: Errand, code: int, events: TextIO | None) -> None:
 
 
 class ReaderGone(Exception):
-    """Whoever read our output has closed it.  Click would end the process with 1, which says something else here."""
+    """The reader of our output has closed it.  Click would end the process with 1, which says something else here."""
 
 
 @contextmanager

@@ -29,16 +29,16 @@ class Progress(Protocol):
     def __enter__(self) -> Progress: ...
     def __exit__(self, *exc_info: object) -> None: ...
     def step(self, what: str, *, done: int, total: int | None = None) -> None:
-        """So many rows of `what` ("reading", "checking") are done."""
+        """This many rows of `what` ("reading", "checking") are done."""
 
     def begin(self, total: int) -> None:
-        """Sending begins: so many deliveries are open."""
+        """Sending begins, with this many open deliveries."""
 
     def planned(self, planned: Planned) -> None:
         """When the rows of a run with planned times are due."""
 
     def observe(self, event: Event) -> None:
-        """The engine tells."""
+        """An event from the engine."""
 
     def note(self, text: str) -> None:
         """Something that should be read."""
@@ -196,7 +196,7 @@ class JsonLines(Plain):
 
 
 def figures(pulse: Pulse, now: float) -> dict[str, object]:
-    """Where it stands, for machines; `left_seconds` is None while that cannot be told."""
+    """Where it stands, for machines; `left_seconds` is None while that is unknown."""
     left, wall = pulse.remaining(now), time.time()
     return {
         "event": "progress",

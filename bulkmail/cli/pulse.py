@@ -15,11 +15,11 @@ OUTCOMES = (Status.ACCEPTED, Status.DEFERRED, Status.REJECTED, Status.EXPIRED, S
 
 
 class Pulse:
-    """Fed with what the engine tells.  `now` is always seconds of a clock that never goes back.
+    """Fed with the engine's events.  `now` is always seconds of a clock that never goes back.
 
     `total` is how many messages were open at the beginning, `done` how many of them are settled for good, `connections`
     are those open now by relay, `through` is what each relay accepted, `waiting` says for what nothing is done, if so,
-    `slowdowns` are whoever has complained.
+    `slowdowns` are the relays and providers that throttled.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Pulse:
         self._began = now
 
     def note(self, event: Event, now: float) -> None:
-        """The engine tells."""
+        """An event from the engine."""
         match event:
             case DeliveryResult(delivery=delivery, attempt=attempt):
                 self.waiting = None
@@ -86,7 +86,7 @@ class Pulse:
             self._recent.popleft()
 
     def remaining(self, now: float) -> float | None:
-        """Seconds until all are done, if it goes on as it did; None while that cannot be told."""
+        """Seconds until all are done, at the present speed; None while that is unknown."""
         took = now - self._began
         left = self.total - self.done
         if left <= 0:

@@ -26,10 +26,10 @@ Examples:
     "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".", metavar="[FOLDER]"
 )
 @click.option(
-    "--older-than", "age", required=True, metavar="TIME", help="Only runs that ended longer ago than this: 90d."
+    "--older-than", "age", required=True, metavar="TIME", help="Only runs that ended before this long ago: 90d."
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed, and remove nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def command(folder: Path, age: str, dry_run: bool, yes: bool) -> int:
     """Remove old runs below FOLDER (default: this one) with reports and kept mail.
 
@@ -53,7 +53,8 @@ def command(folder: Path, age: str, dry_run: bool, yes: bool) -> int:
     if not yes:
         if not sys.stdin.isatty():
             raise ConfigError(
-                "this cannot be undone, and there is no terminal to ask on", hint="add --yes, or --dry-run"
+                "this cannot be undone, and there is no terminal to ask for confirmation",
+                hint="add --yes, or --dry-run",
             )
         click.confirm(f"{count(len(old), 'run')} will be removed for good. Go on?", abort=True, err=True)
     removed = 0

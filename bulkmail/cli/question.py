@@ -29,12 +29,12 @@ def _number(mailing: Mailing) -> int:
 
 
 def refuse_other(expected: int, mailing: Mailing) -> None:
-    """Raises `ConfigError` unless so many recipients are about to be written to."""
+    """Raises `ConfigError` unless there are exactly this many recipients."""
     number = _number(mailing)
     if number != expected:
         raise ConfigError(
-            f"this would go to {count(number, 'recipient')}, and {expected:,} are expected",
-            hint=f"look at the list with bulkmail check; if it is right, say --expect {number}",
+            f"this would be sent to {count(number, 'recipient')}, and {expected:,} are expected",
+            hint=f"check the list with bulkmail check; if it is right, use --expect {number}",
         )
 
 
@@ -45,11 +45,11 @@ def ask(mailing: Mailing, outlook: Outlook) -> None:
     for label, said in _described_mailing(mailing, outlook):
         click.echo(wrapped(f"{label:<9} {said}", indent=10), err=True)
     if not click.confirm("Send it?", err=True):
-        raise ConfigError("not sent, as you said", hint="run the same command again when you are ready")
+        raise ConfigError("not sent, as you answered", hint="run the command again when you are ready")
 
 
 def tell_plan(mailing: Mailing, outlook: Outlook) -> None:
-    """The plan of a run that nobody is asked about, unless all of it goes at once."""
+    """The plan of a run without confirmation, unless all of it is sent at once."""
     planned = planned_now(mailing.outbox, outlook.now)
     if planned is not None and planned.later:
         click.echo(f"plan: {say_plan(planned, mailing.pace, outlook.now)}", err=True)
@@ -83,7 +83,7 @@ def _described_mailing(mailing: Mailing, outlook: Outlook) -> Iterator[tuple[str
     if outlook.per_second:
         yield "Rate", f"{pace.rate or 'that of the relay'}: about {say_duration(number / outlook.per_second)}"
     else:
-        yield "Rate", "as fast as the relay takes it (--rate says less)"
+        yield "Rate", "as fast as the relay accepts it (limit it with --rate)"
     if planned := planned_now(mailing.outbox, outlook.now):
         yield "When", say_plan(planned, pace, outlook.now)
     if not (outlook.is_at_once or planned):
@@ -91,7 +91,7 @@ def _described_mailing(mailing: Mailing, outlook: Outlook) -> Iterator[tuple[str
     elif not outlook.is_at_once:
         yield "Plan", printable(outlook.sentence())
     if pace.breakers.canary:
-        yield "Canary", f"the first {pace.breakers.canary:,}; the rest only if they fare well"
+        yield "Canary", f"the first {pace.breakers.canary:,}; the rest only if those succeed"
 
 
 def _top(providers: Sequence[tuple[str, int]]) -> str:
@@ -131,8 +131,8 @@ def look_ahead_of(mailing: Mailing) -> Outlook:
 
 
 def plan(mailing: Mailing, outlook: Outlook) -> str:
-    """When how many go, and what whoever starts it has to do for that."""
+    """How many are sent when, and what the user must do for that."""
     said, wait = printable(outlook.sentence()), mailing.pace.wait
     if mailing.pace.waits_for_all:
-        return f"{said}; it waits in between"
-    return f"{said}; run it again for each, or add --wait forever (it waits {say_duration(wait)} at most)"
+        return f"{said}; bulkmail waits in between"
+    return f"{said}; run the command again for each, or add --wait forever (it waits {say_duration(wait)} at most)"

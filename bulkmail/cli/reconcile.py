@@ -46,22 +46,22 @@ Examples:
     help="Look in this Maildir; repeatable.",
 )
 @click.option("--imap", "url", metavar="URL", help="Look on this server: imaps://USER@HOST.")
-@click.option("--folder", "folders", multiple=True, metavar="NAME", help="In which folder there; repeatable.  [Sent]")
+@click.option("--folder", "folders", multiple=True, metavar="NAME", help="Folder to search there; repeatable.  [Sent]")
 @click.option(
     "--imap-password-file",
     "password_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help=f"Where the password is; otherwise {VARIABLE}, or it is asked for.",
+    help=f"File with the password; default: {VARIABLE}, or ask.",
 )
 @click.option(
     "--log",
     "logs",
     multiple=True,
     metavar="FILE",
-    help="Look in a log of Postfix or Exim; repeatable, - is standard input.",
+    help="Look in a Postfix or Exim log, or standard input (-); repeatable.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what was found and leave the rows as they are.")
+@click.option("--dry-run", is_flag=True, help="Show what was found, and change nothing.")
 def command(
     run: str,
     maildirs: tuple[Path, ...],
@@ -76,7 +76,7 @@ def command(
     RUN is an outbox file, or a campaign (its latest run).  Not to be found proves nothing.
     """
     if not (maildirs or url or logs):
-        raise ConfigError("nothing says where to look", hint="add --imap URL, --maildir DIR or --log FILE")
+        raise ConfigError("no place to look in was given", hint="add --imap URL, --maildir DIR or --log FILE")
     if (folders or password_file) and not url:
         raise ConfigError("--folder and --imap-password-file are for --imap", hint="add --imap imaps://USER@HOST")
     path = find_run(run, rehearsals=False)
@@ -116,7 +116,7 @@ def _on_the_server(
     def unaskable(message_id: str) -> None:
         click.echo(f"{printable(message_id)} is no Message-ID that a server can be asked for", err=True)
 
-    return [look_in_imap(mailbox, password, folder=name, message_ids=ids, told=unaskable) for name in folders]
+    return [look_in_imap(mailbox, password, folder=name, message_ids=ids, reported=unaskable) for name in folders]
 
 
 def password_of(mailbox: Mailbox, source: SecretSource | None, *, variable: str = VARIABLE) -> Secret:
@@ -133,7 +133,7 @@ def password_of(mailbox: Mailbox, source: SecretSource | None, *, variable: str 
         password = ask(f"Password for {mailbox}: ")
     else:
         raise ConfigError(
-            f"{printable(str(mailbox))} wants a password, and none was found",
+            f"{printable(str(mailbox))} needs a password, and none was found",
             hint=f"set {variable}, or name a file with --imap-password-file",
         )
     if not password or len(password) > LONGEST_SECRET or any(character in password for character in "\0\r\n"):
@@ -149,7 +149,7 @@ def _tell(findings: Findings, *, is_dry: bool) -> None:
         _list([(f.doubtful, f"found in {f.place}") for f in findings.seen])
     if findings.unclear:
         click.echo(
-            f"{count(len(findings.unclear), 'message')} found that went to several people; for whom, is not said:"
+            f"{count(len(findings.unclear), 'message')} found that were sent to several recipients, unclear which:"
         )
         _list([(f.doubtful, f"found in {f.place}") for f in findings.unclear])
     if findings.missing:
@@ -168,13 +168,13 @@ def _advise(findings: Findings, path: Path, *, relay: str, left: Sequence[Doubtf
     if findings.missing:
         who = rewriter_of(relay)
         click.echo(
-            f"{who} puts a Message-ID of its own into each message, so that ours cannot be found anywhere behind it."
+            f"{who} puts a Message-ID of its own into each message, so that ours cannot be found after it."
             if who
-            else "Not found proves nothing: mail may be delayed, filed elsewhere or filtered, and some relays (Amazon"
+            else "Not found is no proof: mail can be delayed, filed elsewhere or filtered, and some relays (Amazon"
             " SES is one) put a Message-ID of their own into each message."
         )
     command = f"bulkmail resume {shlex.quote(str(path))}"
     if retried := sum(doubtful.is_retried for doubtful in left):
         click.echo(f"{count(retried, 'message')} in doubt before will be sent again by {command}")
     if len(left) > retried:
-        click.echo(f"To decide yourself: {command} --in-doubt retry|accepted|rejected")
+        click.echo(f"To decide them yourself: {command} --in-doubt retry|accepted|rejected")

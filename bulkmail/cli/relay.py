@@ -31,17 +31,17 @@ _SCHEME = lazy_pattern(r"(?:sandbox|maildir|null|smtps?|lmtp|[sl]mtp\+unix):", r
 
 @click.command(epilog=EPILOG)
 @click.argument("where", metavar="URL|CAMPAIGN")
-@click.option("--from", "sender", metavar="ADDRESS", help="Ask whether mail from this address is taken.")
-@click.option("--to", "recipient", metavar="ADDRESS", help="With --from: ask for this recipient, too.")
-@click.option("--relay", "name", default="", metavar="NAME", help="Which of the campaign's relays.")
+@click.option("--from", "sender", metavar="ADDRESS", help="Ask whether mail from this address is accepted.")
+@click.option("--to", "recipient", metavar="ADDRESS", help="With --from: also ask about this recipient.")
+@click.option("--relay", "name", default="", metavar="NAME", help="Which relay of the campaign.")
 @click.option(
     "--password-stdin", is_flag=True, help="Read the password from standard input, one line; it is stored nowhere."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     where: str, sender: str | None, recipient: str | None, name: str, password_stdin: bool, as_json: bool
 ) -> int:
-    """Say what a mail server is like, and whether it can be used.
+    """Test a mail server and show what it supports.
 
     Connects, logs in once and sends nothing.  Exit code: 0 it can be used, 3
     it cannot, 2 wrong usage.
@@ -53,7 +53,7 @@ def command(
     from bulkmail.smtp.credentials import Credentials, Tokens
 
     if recipient and not sender:
-        raise ConfigError("--to asks for a recipient of mail from somebody", hint="add --from ADDRESS")
+        raise ConfigError("--to needs a sender", hint="add --from ADDRESS")
     from_address = _address("--from", sender) if sender else None
     to_address = _address("--to", recipient) if recipient else None
     relay = relay_of(where, name)
@@ -109,14 +109,14 @@ def relay_of(where: str, name: str) -> Relay:
         raise ConfigError(f"{where} names no relay", hint='write relay = "smtp://user@host:587" into it, or give a URL')
     if relay.kind is not Kind.SMTP:
         raise ConfigError(
-            f"{relay.kind.value}: is for rehearsals on this machine, and there is no server to look at",
+            f"{relay.kind.value}: is for rehearsals on this machine and has no server to test",
             hint="give the URL of one: bulkmail relay smtp://user@host:587",
         )
     return relay
 
 
 class _NoPassword(Exception):
-    """There is none, and nobody to ask."""
+    """There is none, and no terminal to ask on."""
 
 
 def password_of(relay: Relay, *, from_stdin: bool = False, can_ask: bool = True) -> Secret | None:
@@ -128,11 +128,11 @@ def password_of(relay: Relay, *, from_stdin: bool = False, can_ask: bool = True)
         return passwords_for([Route(relay)], from_stdin=True)[0]
     from bulkmail.settings.secrets import find_password
 
-    def nobody(prompt: str) -> str:
+    def no_one(prompt: str) -> str:
         raise _NoPassword
 
     try:
-        return find_password(relay, ask=(password_prompt() if can_ask else None) or nobody)
+        return find_password(relay, ask=(password_prompt() if can_ask else None) or no_one)
     except _NoPassword:
         return None
 

@@ -87,7 +87,7 @@ def _ms(seconds: float) -> str:
 
 def _tls(facts: RelayFacts) -> str:
     if not facts.tls_version:
-        return "none: everything goes in clear text"
+        return "none: everything is sent in clear text"
     how = "from the first byte" if facts.relay.tls is Tls.IMPLICIT else "by STARTTLS"
     return f"{facts.tls_version} {how}, {facts.cipher}"
 
@@ -101,14 +101,14 @@ def _certificate(certificate: Certificate) -> Iterator[tuple[str, str]]:
 
 
 _WORDS = {
-    "PIPELINING": "several commands at a time",
-    "CHUNKING": "messages in one piece",
+    "PIPELINING": "several commands at once",
+    "CHUNKING": "messages in one block",
     "8BITMIME": "8-bit text",
-    "SMTPUTF8": "addresses in any script",
+    "SMTPUTF8": "internationalised addresses",
     "DSN": "delivery reports",
     "STARTTLS": "TLS on request",
     "ENHANCEDSTATUSCODES": "precise error codes",
-    "REQUIRETLS": "TLS all the way",
+    "REQUIRETLS": "TLS on the whole path",
     "BINARYMIME": "binary content",
     "VRFY": "",
     "ETRN": "",
@@ -163,17 +163,17 @@ def _speed(facts: RelayFacts) -> str:
     depth = facts.relay.depth
     match facts.mode:
         case Mode.DEEP if facts.probe_passed:
-            return f"CHUNKING, up to {depth} messages ahead of the answers; the probe passed"
+            return f"CHUNKING, up to {depth} messages ahead of the replies; the probe passed"
         case Mode.DEEP:
-            return f"CHUNKING, up to {depth} messages ahead of the answers if the probe passes (not tried)"
+            return f"CHUNKING, up to {depth} messages ahead of the replies if the probe passes (not tried)"
         case Mode.CHUNKING:
-            return "CHUNKING: one round trip a message"
+            return "CHUNKING: one round trip per message"
         case Mode.PIPELINING if facts.probe_passed is False:
-            return "PIPELINING: one round trip a message; the probe for CHUNKING failed"
+            return "PIPELINING: one round trip per message; the probe for CHUNKING failed"
         case Mode.PIPELINING:
-            return "PIPELINING: one round trip a message"
+            return "PIPELINING: one round trip per message"
         case _:
-            return "plain: a command when the one before is answered, four round trips a message"
+            return "plain: one command at a time, four round trips per message"
 
 
 def _answer(reply: Reply) -> str:
@@ -184,7 +184,7 @@ def _praise(facts: RelayFacts) -> str:
     hint = ""
     offered = facts.capabilities.auth_mechanisms if facts.capabilities else ()
     if facts.login is Login.NOT_WANTED and offered and facts.sender is None:
-        hint = "  It may want a login before it takes mail: smtp://USER@HOST, or try --from ADDRESS."
+        hint = "  It may require a login before it accepts mail: smtp://USER@HOST, or try --from ADDRESS."
     return f"Usable.{hint}"
 
 

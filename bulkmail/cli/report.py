@@ -39,11 +39,11 @@ Examples:
     "--format",
     "kind",
     type=click.Choice(["text", *WRITERS]),
-    help="Default: what FILE's name ends in, else text.  CSV and JSON have every row, HTML is a page to look at.",
+    help="Default: by the extension of FILE, else text.  CSV and JSON list every row.",
 )
-@click.option("-o", "--output", "target", type=DatedFile(), metavar="FILE", help="Write it here; {date} is today.")
+@click.option("-o", "--output", "target", type=DatedFile(), metavar="FILE", help="Write to this file; {date} is today.")
 def command(run: str, kind: str | None, target: Path | None) -> None:
-    """Say what became of every row.
+    """Report the result of every row.
 
     RUN is a campaign, with all its passes and what came back since, or the outbox of one run; without it, the latest
     here.  The CSV report is the list with columns added, and can be sent from again.

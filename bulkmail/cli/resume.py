@@ -60,11 +60,11 @@ Examples:
     type=click.Choice(["hold", "retry", "accepted", "rejected"]),
     default="hold",
     show_default=True,
-    help="What becomes of rows in doubt.",
+    help="What to do with rows in doubt.",
 )
-@click.option("--retry-rejected", is_flag=True, help="Try those again that were rejected.")
-@click.option("--retry-expired", is_flag=True, help="Try those again that expired.")
-@click.option("--relay", "urls", metavar="URL", multiple=True, help="Go on through another relay; repeatable.")
+@click.option("--retry-rejected", is_flag=True, help="Retry the rows that were rejected.")
+@click.option("--retry-expired", is_flag=True, help="Retry the rows that expired.")
+@click.option("--relay", "urls", metavar="URL", multiple=True, help="Use another relay; repeatable.")
 @password_stdin_option
 @pace_options
 @click.option(
@@ -72,9 +72,9 @@ Examples:
     type=click.Path(exists=True, dir_okay=False),
     metavar="FILE",
     multiple=True,
-    help="Leave these out as well: addresses, @domains; repeatable.",
+    help="File of more addresses and @domains to skip; repeatable.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask before sending.")
+@click.option("--yes", is_flag=True, help="Send without asking for confirmation.")
 @report_option
 @progress_option
 @json_option
@@ -99,10 +99,10 @@ def command(
     notify: bool | None,
     **pace_flags: Any,
 ) -> int:
-    """Go on with a run as it was recorded: its rows, its message.
+    """Continue a run as it was recorded: its rows, its message.
 
     RUN is an outbox file, or a campaign (its latest run).  The suppression
-    files of the run are read again: open rows that they name are left out.
+    files of the run are read again, and open rows that they list are skipped.
     """
     path = find_run(run, rehearsals=False)
     past = look(path)
@@ -121,7 +121,9 @@ def command(
     is_asking = not (past.is_rehearsal or yes)
     may_send = past.tally.open or retry_rejected or retry_expired or in_doubt == "retry"
     if is_asking and may_send and not sys.stdin.isatty():
-        raise ConfigError("this would send to recipients, and there is no terminal to ask on", hint="add --yes to send")
+        raise ConfigError(
+            "this would send to recipients, and there is no terminal to ask for confirmation", hint="add --yes to send"
+        )
     passwords = passwords_for(routes, from_stdin=password_stdin)
 
     async def main(trace: Trace | None, progress: Progress) -> int:

@@ -62,7 +62,7 @@ async def deliver(
     ending = Ending(was_stopped=True)
     await watch.begin()
     async with anyio.create_task_group() as group:
-        await group.start(_heed_signals, mailing, group.cancel_scope)
+        await group.start(_watch_signals, mailing, group.cancel_scope)
         async with open_routes(
             mailing.routes, passwords, inbox=mailing.inbox, notify=progress.note, trace=trace
         ) as connects:
@@ -73,7 +73,7 @@ async def deliver(
     return ending
 
 
-async def _heed_signals(
+async def _watch_signals(
     mailing: Mailing,
     scope: anyio.CancelScope,
     *,
@@ -85,7 +85,7 @@ async def _heed_signals(
         async for _ in signals:
             number += 1
             if number == 1:
-                click.echo("finishing what is under way; Ctrl-C again aborts it", err=True)
+                click.echo("finishing messages under way; press Ctrl-C again to abort them", err=True)
                 mailing.stop()
             else:
                 scope.cancel()
@@ -94,7 +94,7 @@ async def _heed_signals(
 
 @contextmanager
 def abandoned_on_error(mailing: Mailing) -> Iterator[None]:
-    """Lets go of the outbox when something goes wrong; whoever runs the command again goes on from it."""
+    """Closes the outbox when something goes wrong; running the command again continues from it."""
     if mailing.outbox.path is not None:
         note_outbox(mailing.outbox.path)
     try:
@@ -113,18 +113,18 @@ def tell(mailing: Mailing) -> None:
         where = f"{finding.where}: " if finding.where else ""
         click.echo(wrapped(f"{finding.severity.value}: {printable(where + finding.message)}", indent=2), err=True)
     if grave:
-        click.echo("note: bulkmail check says more of each, and how it is fixed", err=True)
+        click.echo("note: bulkmail check shows details and fixes", err=True)
     if mailing.newly_suppressed or mailing.newly_suppressed_copies:
         number = rows_and_copies(mailing.newly_suppressed, mailing.newly_suppressed_copies)
         click.echo(
-            f"note: {number} of this run are in the suppression files by now, or on the suppression list, and left out",
+            f"note: {number} of this run are now in the suppression files or on the suppression list, and are skipped",
             err=True,
         )
     if mailing.outbox.newly_in_doubt:
         number = count(mailing.outbox.newly_in_doubt, "message")
         click.echo(
-            f"note: the last run was cut off while the server had {number} in hand: delivered or not, nobody can tell; "
-            "they are held (see --in-doubt)",
+            f"note: the last run was cut off with {number} at the server, perhaps delivered; "
+            "held as in doubt (see --in-doubt)",
             err=True,
         )
 
@@ -137,7 +137,7 @@ def tell_stale_intake(overdue: float) -> None:
 
 
 def password_prompt() -> Callable[[str], str] | None:
-    """Asks without echo, where there is somebody to ask."""
+    """Asks without echo, where there is a terminal."""
     if not sys.stdin.isatty():
         return None
 
@@ -182,7 +182,7 @@ async def deliver_and_conclude(
 def conclude(mailing: Mailing, ending: Ending, *, targets: Sequence[Path]) -> int:
     """Closes the mailing, writes its reports, says how it went; returns the exit code or raises what stopped it.
 
-    The exit code tells what became of the rows: a report that cannot be written is told, and can be made later.
+    The exit code gives the result of the rows: a report that cannot be written is announced, and can be made later.
     One that does not add up is raised.
     """
     report = mailing.close()

@@ -39,13 +39,13 @@ Examples:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("runs/sandbox.inbox"),
     show_default=True,
-    help="Keep the mail here.",
+    help="Store the mail here.",
 )
-@click.option("--reject", metavar="SHARE", default="0%", help='Refuse so many recipients for good: "5%".')
-@click.option("--defer", metavar="SHARE", default="0%", help="Put off so many tries: such mail comes again.")
-@click.option("--throttle", metavar="RATE", help='Put off what is more than that: "10/s".')
+@click.option("--reject", metavar="SHARE", default="0%", help='Reject this share of recipients permanently: "5%".')
+@click.option("--defer", metavar="SHARE", default="0%", help="Defer this share of attempts: such mail is retried.")
+@click.option("--throttle", metavar="RATE", help='Defer mail above this rate: "10/s".')
 @click.option(
-    "--drop-after-dot", metavar="SHARE", default="0%", help="Hang up without an answer after so many messages."
+    "--drop-after-dot", metavar="SHARE", default="0%", help="Disconnect without a reply after this share of messages."
 )
 @click.option(
     "--seed",
@@ -53,15 +53,15 @@ Examples:
     default=0,
     metavar="N",
     show_default=True,
-    help="Whom it hits; the same number hits the same addresses.",
+    help="Random seed; the same seed hits the same addresses.",
 )
 def command(
     port: int, maildir: Path, reject: str, defer: str, throttle: str | None, drop_after_dot: str, seed: int
 ) -> None:
-    """Run a mail server on this machine that keeps everything and delivers nothing.
+    """Run a local test mail server that keeps all mail and delivers none.
 
-    For trying out any program that sends mail, and with the flags for trouble
-    what becomes of it then.  Ctrl-C ends it.
+    Use it to test any program that sends mail; the flags simulate failures.
+    Stop it with Ctrl-C.
     """
     faults = Faults(
         reject=parse_share(reject),
@@ -72,7 +72,7 @@ def command(
     )
     kept, trouble = anyio.run(_serve, port, maildir, faults)
     if trouble:
-        click.echo(f"Trouble as asked for: {', '.join(trouble)}.")
+        click.echo(f"Simulated failures: {', '.join(trouble)}.")
     if kept:
         click.echo(f"{count(kept, 'message')} kept; type: bulkmail inbox {maildir}")
 
@@ -81,7 +81,7 @@ async def _serve(port: int, maildir: Path, faults: Faults) -> tuple[int, list[st
     async with Sandbox(maildir, port=port, faults=faults) as sandbox, anyio.create_task_group() as group:
         click.echo(f"Listening at {sandbox.host} port {sandbox.port}; mail is kept in {maildir}.  Ctrl-C ends it.")
         if faults:
-            click.echo(f"Trouble on purpose: {faults}; seed {faults.seed}.")
+            click.echo(f"Simulated failures: {faults}; seed {faults.seed}.")
         url = f"smtp://{sandbox.host}:{sandbox.port}?tls=off"
         # To bulkmail it is a relay like any other: without an outbox of its own this would count as the real run.
         click.echo(f"Send to it with: bulkmail send CAMPAIGN --relay '{url}' --outbox trouble.outbox")
@@ -103,11 +103,11 @@ async def _end_at_signal(
 
 
 async def _tell_arrivals(sandbox: Sandbox, maildir: Path) -> None:
-    told = 0
+    reported = 0
     while True:
         await anyio.sleep(POLL)
-        new = sandbox.kept - told
-        told += new
+        new = sandbox.kept - reported
+        reported += new
         now = time.strftime("%H:%M:%S")
         if new > MOST_LINES:  # reading them all would slow down the server, which is on this loop
             click.echo(f"{now}  {count(new, 'message')}")

@@ -1,4 +1,4 @@
-"""`bulkmail send`: a campaign to everybody on its list."""
+"""`bulkmail send`: a campaign to all recipients on its list."""
 
 from __future__ import annotations
 
@@ -78,27 +78,34 @@ Examples:
 @follow_up_options
 @gate_options
 @click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="Begin at most this many now; the rest stays pending."
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Start at most N messages now; the rest stays pending."
 )
-@click.option("--only", metavar="ADDRESS", multiple=True, help="Only these of the list; the rest stays pending.")
-@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Rehearse with N rows drawn by lot.")
-@click.option("--redirect-to", metavar="ADDRESS", help="Rehearse: this address gets every message.")
+@click.option(
+    "--only",
+    metavar="ADDRESS",
+    multiple=True,
+    help="Send only to this address of the list; repeatable; the rest stays pending.",
+)
+@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Rehearse with N rows chosen at random.")
+@click.option("--redirect-to", metavar="ADDRESS", help="Rehearse: send every message to this address.")
 @click.option("--test", "test_to", metavar="ADDRESS", help="Send one test message to this address, and nothing else.")
 @click.option(
     "--row", type=click.IntRange(min=1), metavar="N", help="With --test: as row N gets it (default: the first)."
 )
-@click.option("--dry-run", is_flag=True, help="Rehearse: do everything but send.")
-@click.option("--paced", is_flag=True, help="Keep to the rate in a rehearsal, too.")
-@click.option("--yes", is_flag=True, help="Do not ask before sending.")
-@click.option("--expect", type=click.IntRange(min=0), metavar="N", help="Refuse to send to any other number than N.")
-@click.option("--outbox", type=DatedFile(), metavar="FILE", help="Keep the run's journal here; {date} is today.")
+@click.option("--dry-run", is_flag=True, help="Rehearse: do everything except sending.")
+@click.option("--paced", is_flag=True, help="Apply the rate in a rehearsal, too.")
+@click.option("--yes", is_flag=True, help="Send without asking for confirmation.")
+@click.option(
+    "--expect", type=click.IntRange(min=0), metavar="N", help="Refuse to send unless there are exactly N recipients."
+)
+@click.option("--outbox", type=DatedFile(), metavar="FILE", help="Store the outbox of the run here; {date} is today.")
 @report_option
 @click.option(
     "--in-doubt",
     type=click.Choice(["hold", "retry", "accepted", "rejected"]),
     default="hold",
     show_default=True,
-    help="What becomes of rows that an earlier crash left in doubt.",
+    help="What to do with rows that an earlier crash left in doubt.",
 )
 @progress_option
 @json_option
@@ -107,14 +114,14 @@ Examples:
 @metrics_option
 @trace_option
 @notify_option
-@click.option("--new", "begin_anew", is_flag=True, help="Send to everybody, whatever an earlier run did.")
+@click.option("--new", "start_over", is_flag=True, help="Start over: send to all, whatever an earlier run did.")
 @click.option(
-    "--changed", "only_unreached", is_flag=True, help="Send the changed message or list to those not yet reached."
+    "--changed", "only_unreached", is_flag=True, help="Send the changed message or list to those not reached yet."
 )
 def command(campaign: str | None, **options: Any) -> int:
     """Send a campaign: a folder with campaign.toml, or a message given by flags.
 
-    An unfinished run goes on where it stopped; nobody is written to twice.
+    Continues an unfinished run where it stopped; no recipient gets two messages.
     Exit code: 0 all accepted, 1 some failed, 2 nothing sent, 3 stopped before
     the end (run it again), 4 rows in doubt.
     """
@@ -129,14 +136,14 @@ def command(campaign: str | None, **options: Any) -> int:
         sample=options.pop("sample"),
         redirect_to=_address(redirect_to) if redirect_to else None,
         dry_run=options.pop("dry_run"),
-        begin_anew=options.pop("begin_anew"),
+        start_over=options.pop("start_over"),
         only_unreached=options.pop("only_unreached"),
         strict=options.pop("strict"),
         ignored=tuple(check_code(code) for code in options.pop("ignored")),
         follow_up=follow_up_of(options),
         command=f"bulkmail send {campaign}" if campaign else "bulkmail send …",
     )
-    if order.begin_anew and order.only_unreached:
+    if order.start_over and order.only_unreached:
         raise ConfigError("--new and --changed contradict each other", hint="give one of them")
     yes, expected = options.pop("yes"), options.pop("expect")
     test_to, row, from_stdin = options.pop("test_to"), options.pop("row"), options.pop("password_stdin")
@@ -161,7 +168,10 @@ def command(campaign: str | None, **options: Any) -> int:
         settings = _offer_sandbox(settings)
     is_asking = not (is_rehearsal(settings, order) or yes)
     if is_asking and not sys.stdin.isatty():
-        raise ConfigError("this would write to people, and there is nobody to ask", hint="add --yes to send it")
+        raise ConfigError(
+            "this would send to recipients, and there is no terminal to ask for confirmation",
+            hint="add --yes to send it",
+        )
     commands = commands_in(settings.campaign, routes_of(settings, order), settings.notify)
     refuse_unallowed(home_of(campaign), commands)
     if order.outbox is not None:
@@ -227,8 +237,8 @@ def _address(text: str) -> Address:
 
 
 def _offer_sandbox(settings: Settings) -> Settings:
-    """On a terminal somebody without a relay most likely wants to try things."""
-    click.echo("No relay is given.  The sandbox takes the mail on this machine, and nobody is written to.", err=True)
+    """On a terminal, a user without a relay most likely wants to try things."""
+    click.echo("No relay is given.  The sandbox keeps the mail on this machine and sends nothing.", err=True)
     if not click.confirm("Rehearse with the sandbox?", default=True, err=True):
         raise ConfigError("no relay is given", hint="add --relay smtp://user@host:587")
     return replace(settings, routes=(Route(Relay(Kind.SANDBOX)),))

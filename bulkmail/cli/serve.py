@@ -61,14 +61,14 @@ In ~/.config/bulkmail/config.toml:
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="The suppression list that is meant.",
+    help="The suppression list to use.",
 )
 @click.option(
     "--metrics",
     "metrics_port",
     type=click.IntRange(1, 65535),
     metavar="PORT",
-    help="Numbers for Prometheus at http://127.0.0.1:PORT/metrics.",
+    help="Serve Prometheus metrics at http://127.0.0.1:PORT/metrics.",
 )
 def command(listen: str, trust_proxy: bool, config: Path | None, file: Path | None, metrics_port: int | None) -> None:
     """Serve the unsubscribe page, one-click unsubscribe and webhooks, and read [[bounces]].
@@ -92,7 +92,9 @@ def command(listen: str, trust_proxy: bool, config: Path | None, file: Path | No
         for source in sources:
             opened.callback(source.close)
         server, side = _make(settings, store)
-        mailboxes = Mailboxes(sources, lambda: _intake(settings, store), told=lambda said: click.echo(said, err=True))
+        mailboxes = Mailboxes(
+            sources, lambda: _intake(settings, store), reported=lambda said: click.echo(said, err=True)
+        )
         opened.enter_context(_counted(side, store, mailboxes, metrics_port))
         name, port = listener.getsockname()[:2]
         what = [count(len(settings.keys), "key")] if settings.keys else []

@@ -46,10 +46,10 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("run", default=".")
-@click.option("--watch", "keeps_looking", is_flag=True, help="Look again every second until the run is over.")
-@click.option("--json", "in_json", is_flag=True, help="One JSON object, for programs; with --watch a line each time.")
+@click.option("--watch", "keeps_looking", is_flag=True, help="Update every second until the run ends.")
+@click.option("--json", "in_json", is_flag=True, help="Print one JSON object; with --watch, one per line.")
 def command(run: str, keeps_looking: bool, in_json: bool) -> None:
-    """Say where a run stands, also while another process sends.
+    """Show the state of a run, also while another process is sending.
 
     RUN is a campaign, with all its passes and what came back since, or the outbox of one run; without it, the latest
     here.
@@ -83,7 +83,7 @@ def _show(path: Path, run: str, *, keeps_looking: bool, in_json: bool) -> None:
         lines += _doubtful(reader, tally.with_copies(Status.IN_DOUBT))
         is_running = reader.is_running is not None
         if not is_running and reader.has_marks:
-            lines.append("It was cut off while the ends of messages were on their way: going on puts these in doubt.")
+            lines.append("It was cut off before some replies came: resuming will mark those messages as in doubt.")
         if said := say_overdue(overdue):
             lines.append(f"{said[0].upper()}{said[1:]}.  To read it: bulkmail bounces")
     for line in lines:
@@ -97,14 +97,14 @@ def _steps(tally: Tally, path: str, whole: str, *, is_running: bool) -> list[str
     """What to type next: for the run at `path`, and for the campaign with all its passes, `whole`."""
     lines: list[str] = []
     if tally.open and not is_running:
-        lines += step(f"To go on with the {say_left(tally)} left", f"bulkmail resume {path}")
+        lines += step(f"To continue with the {say_left(tally)} left", f"bulkmail resume {path}")
     if tally.with_copies(Status.IN_DOUBT) and not is_running:
         lines += step(
-            "To look the messages in doubt up", f"bulkmail reconcile {path} --imap URL, --maildir DIR or --log FILE"
+            "To look up the messages in doubt", f"bulkmail reconcile {path} --imap URL, --maildir DIR or --log FILE"
         )
         lines += step("To decide them yourself", f"bulkmail resume {path} --in-doubt retry|accepted|rejected")
     if tally.rows > tally.open_rows:
-        lines += step("What became of each row", f"bulkmail report {whole}")
+        lines += step("The result of each row", f"bulkmail report {whole}")
     return lines
 
 
@@ -188,7 +188,7 @@ def _doubtful(reader: OutboxReader, number: int) -> list[str]:
     """Each row in doubt, as far as they fit on a screen, and why it is so."""
     if not number:
         return []
-    lines = ["In doubt, because their end was sent and no answer came:"]
+    lines = ["In doubt (sent completely, but no reply came):"]
     paths = ((row, path) for row in reader.in_doubt() for path in (row, *row.copies) if path.status is Status.IN_DOUBT)
     for row, path in islice(paths, MOST_DOUBTFUL):
         when = f" at {_clock(path.last_at)}" if path.last_at is not None else ""
@@ -202,13 +202,15 @@ def _doubtful(reader: OutboxReader, number: int) -> list[str]:
 
 def _times(reader: OutboxReader) -> str:
     if not reader.is_loaded:
-        return "The list was not read to its end yet." if reader.is_running else "The list was never read to its end."
+        return (
+            "The list has not been read completely yet." if reader.is_running else "The list was never read completely."
+        )
     if reader.is_running is not None:
         pid, host = reader.is_running
         begun = f", since {_clock(reader.started_at)}" if reader.started_at is not None else ""
         return f"Being sent now, by process {pid} on {printable(host)}{begun}."
     if reader.started_at is None:
-        return "Nothing was sent yet."
+        return "Nothing has been sent yet."
     ended = f"finished {_clock(reader.ended_at)}" if reader.ended_at is not None else "not finished"
     return f"Started {_clock(reader.started_at)}, {ended}."
 

@@ -64,7 +64,7 @@ def _say(path: Path, tally: Tally | None, *, was_sending: bool, has_ended: bool)
         click.echo(f"Stopped: {path}." if was_sending else f"{path} is not being sent, so there is nothing to stop.")
         lines = []
         if tally is not None and tally.open:
-            lines += step(f"To go on with the {say_left(tally)} left", f"bulkmail resume {quoted}")
+            lines += step(f"To continue with the {say_left(tally)} left", f"bulkmail resume {quoted}")
             lines += step("To skip them", f"bulkmail cancel {quoted}")
     for line in lines:
         click.echo(line)

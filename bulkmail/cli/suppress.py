@@ -66,14 +66,16 @@ class Moment(click.ParamType[float]):
             return datetime.fromisoformat(value).timestamp()
         except (ValueError, OverflowError, OSError, ConfigError):
             span = "180d for that long from now" if self._ahead else "7d for that long ago"
-            self.fail(f"{printable(value, 60)!r} is no time; write 2026-12-15, 2026-12-15T10:00 or {span}", param, ctx)
+            self.fail(
+                f"{printable(value, 60)!r} is not a time; write 2026-12-15, 2026-12-15T10:00 or {span}", param, ctx
+            )
 
 
 @click.group(epilog=EPILOG)
 def command() -> None:
-    """Say which addresses get no mail from any campaign, and why.
+    """Manage the suppression list: addresses never to send to.
 
-    Hard bounces, spam complaints and unsubscribes enter by themselves. The list
+    Hard bounces, spam complaints and unsubscribes are added automatically. The list
     is suppressions.db in the state folder, unless [suppressions] file in
     config.toml, BULKMAIL_SUPPRESSIONS or --file names another.
     """
@@ -85,40 +87,40 @@ def _file_option(function: F) -> F:
         "file",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
-        help="The list that is meant.",
+        help="The suppression list to use.",
     )(function)
 
 
 @command.command(epilog="")
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS|@DOMAIN...")
-@click.option("--reason", type=_REASON, default="manual", show_default=True, help="Why they get no mail.")
-@click.option("--until", type=Moment(ahead=True), metavar="TIME", help="Until then only: 2027-01-31, or 180d.")
+@click.option("--reason", type=_REASON, default="manual", show_default=True, help="Why they are suppressed.")
+@click.option("--until", type=Moment(ahead=True), metavar="TIME", help="When the entry expires: 2027-01-31, or 180d.")
 @click.option("--list", "list_id", default="", metavar="ID", help="Only for campaigns with this list_id.  [all lists]")
-@click.option("--note", default="", metavar="TEXT", help="What to remember about it.")
+@click.option("--note", default="", metavar="TEXT", help="A note for the history.")
 @_file_option
 def add(
     addresses: tuple[str, ...], reason: str, until: float | None, list_id: str, note: str, file: Path | None
 ) -> None:
-    """Put addresses or domains on the list."""
+    """Add addresses or domains to the list."""
     additions = [
         Addition(_key(text), SuppressionReason(reason), list_scope(list_id), until, printable(note))
         for text in addresses
     ]
     with _opened(file) as store:
         added = store.add(additions, who=_who())
-    click.echo(f"{count(added, 'address', 'addresses')} added" + _others(len(additions) - added, "was there already"))
+    click.echo(f"{count(added, 'address', 'addresses')} added" + _others(len(additions) - added, "already on the list"))
 
 
 @command.command()
 @click.argument("addresses", nargs=-1, metavar="[ADDRESS|@DOMAIN]...")
-@click.option("--why", metavar="TEXT", required=True, help="What the history says of it.")
+@click.option("--why", metavar="TEXT", required=True, help="The reason, for the history.")
 @click.option("--reason", type=_REASON, help="Only entries with this reason.")
 @click.option("--since", type=Moment(), metavar="TIME", help="Only entries made since then: 2026-12-14, or 2d.")
 @click.option("--until", type=Moment(), metavar="TIME", help="Only entries made before then.")
 @click.option("--provider", default="", metavar="NAME", help="Only of this mailbox provider: google, or a domain.")
-@click.option("--run", "run", default="", metavar="RUN", help="Only what this run caused: an outbox, or a campaign.")
-@click.option("--dry-run", is_flag=True, help="Say how many, and leave them where they are.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--run", "run", default="", metavar="RUN", help="Only entries from this run: an outbox, or a campaign.")
+@click.option("--dry-run", is_flag=True, help="Show how many, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @_file_option
 def remove(
     addresses: tuple[str, ...],
@@ -132,7 +134,7 @@ def remove(
     yes: bool,
     file: Path | None,
 ) -> None:
-    """Take addresses off the list, or undo many entries at once.
+    """Remove addresses from the list, or undo many entries at once.
 
     The history keeps them; a later hard bounce or spam complaint brings an
     address back. Without addresses all entries that the flags mean are taken
@@ -145,9 +147,7 @@ def remove(
     if addresses and query != EntryQuery(reason=only):
         raise ConfigError("--since, --until, --provider and --run do not go with addresses", hint="leave them out")
     if not addresses and query == EntryQuery():
-        raise ConfigError(
-            "nothing says which entries to take off the list", hint="name addresses, or add --reason, --since or --run"
-        )
+        raise ConfigError("no entries to remove were given", hint="name addresses, or add --reason, --since or --run")
     keys = [_key(text) for text in addresses]
     with _opened(file) as store:
         if addresses:
@@ -159,21 +159,21 @@ def remove(
         else:
             number, missing = store.count(query), 0
             if not dry_run and number:
-                _confirm(f"{count(number, 'entry', 'entries')} will be taken off the list.", yes=yes)
+                _confirm(f"{count(number, 'entry', 'entries')} will be removed from the list.", yes=yes)
                 number = store.undo(query, why=printable(why), who=_who())
-    verb = "would be taken off" if dry_run else "taken off the list"
-    click.echo(f"{count(number, 'entry', 'entries')} {verb}" + _others(missing, "was not on it"))
+    verb = "would be removed" if dry_run else "removed from the list"
+    click.echo(f"{count(number, 'entry', 'entries')} {verb}" + _others(missing, "not on the list"))
 
 
 @command.command(name="list")
 @click.option("--reason", type=_REASON, help="Only entries with this reason.")
 @click.option("--since", type=Moment(), metavar="TIME", help="Only entries made since then: 2026-12-14, or 7d.")
-@click.option("--campaign", default="", metavar="NAME", help="Only what this campaign caused.")
+@click.option("--campaign", default="", metavar="NAME", help="Only entries from this campaign.")
 @click.option("--provider", default="", metavar="NAME", help="Only of this mailbox provider: google, or a domain.")
 @click.option(
     "--limit", type=click.IntRange(min=1), default=SHOWN, show_default=True, metavar="N", help="Show at most N entries."
 )
-@click.option("--held", is_flag=True, help="Refusals that look like their provider's mistake, instead of entries.")
+@click.option("--held", is_flag=True, help="Show rejections that look like a provider's mistake, instead of entries.")
 @json_option
 @_file_option
 def list_(
@@ -221,10 +221,10 @@ def _list_held(store: SqliteSuppressions) -> None:
     for each in found:
         click.echo(
             f"{each.provider} refused {count(each.held, 'address', 'addresses')} of {printable(each.campaign)}"
-            f" as unknown from {_time(each.since)} on: not suppressed unless another campaign hears the same"
+            f" as unknown from {_time(each.since)} on: not suppressed unless another campaign gets the same reply"
         )
     if not found:
-        click.echo("No provider seems to have refused live mailboxes.")
+        click.echo("No provider seems to have rejected live mailboxes.")
 
 
 @command.command()
@@ -232,7 +232,7 @@ def _list_held(store: SqliteSuppressions) -> None:
 @json_option
 @_file_option
 def show(address: str, file: Path | None) -> None:
-    """Say everything that is known of an address."""
+    """Show everything that is known about an address."""
     key = _key(address)
     with _opened(file) as store:
         history = store.history(key)
@@ -256,7 +256,7 @@ def _say_history(key: str, history: AddressHistory, of_domain: tuple[Suppression
     if history.events:
         click.echo("What came back:")
         for stored in history.events:
-            held = ", looks like its provider's mistake" if stored.is_held else ""
+            held = ", looks like a provider's mistake" if stored.is_held else ""
             place = f", {printable(stored.event.campaign)}" if stored.event.campaign else ""
             row = f" row {stored.event.row:,}" if stored.event.row else ""
             click.echo(f"  {_time(stored.event.at)}  {stored.event.kind.value}: {_said(stored)}{held}{place}{row}")
@@ -271,11 +271,11 @@ def _say_history(key: str, history: AddressHistory, of_domain: tuple[Suppression
 
 @command.command(name="import")
 @click.argument("source", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE")
-@click.option("--reason", type=_REASON, default="manual", show_default=True, help="Why they get no mail.")
-@click.option("--until", type=Moment(ahead=True), metavar="TIME", help="Until then only: 2027-01-31, or 180d.")
+@click.option("--reason", type=_REASON, default="manual", show_default=True, help="Why they are suppressed.")
+@click.option("--until", type=Moment(ahead=True), metavar="TIME", help="When the entry expires: 2027-01-31, or 180d.")
 @click.option("--list", "list_id", default="", metavar="ID", help="Only for campaigns with this list_id.  [all lists]")
-@click.option("--note", default="", metavar="TEXT", help="What to remember about them.")
-@click.option("--skip-faults", is_flag=True, help="Import the others when some lines cannot be understood.")
+@click.option("--note", default="", metavar="TEXT", help="A note for the history.")
+@click.option("--skip-faults", is_flag=True, help="Skip lines that cannot be read, and import the others.")
 @_file_option
 def import_(
     source: Path,
@@ -286,7 +286,7 @@ def import_(
     skip_faults: bool,
     file: Path | None,
 ) -> None:
-    """Add the entries of a file; nothing is ever taken off by it.
+    """Add the entries of a file; removes none.
 
     FILE is an export or an archive of this program, an address or @domain in
     each line, or a list with an address column (CSV, JSON, JSON lines, XLSX).
@@ -312,14 +312,14 @@ def import_(
         if read.fault_count and not skip_faults:
             shown = "\n  ".join(printable(fault) for fault in read.faults[:MOST_FAULTS_SHOWN])
             raise ListError(
-                f"{count(read.fault_count, 'entry', 'entries')} cannot be understood; nothing was imported:\n  {shown}",
+                f"{count(read.fault_count, 'entry', 'entries')} cannot be read; nothing was imported:\n  {shown}",
                 hint="correct the lines, or add --skip-faults to import the others",
             )
         added = store.import_(read.additions, why=f"import of {source.name}", who=_who())
     click.echo(
         f"{count(added, 'entry', 'entries')} added"
-        + _others(len(read.additions) - added, "was there already")
-        + _others(read.fault_count, "could not be understood")
+        + _others(len(read.additions) - added, "already on the list")
+        + _others(read.fault_count, "could not be read")
     )
 
 
@@ -329,22 +329,22 @@ def import_(
     "target",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write here.  [standard output]",
+    help="Write to this file.  [default: standard output]",
 )
-@click.option("--hashed", is_flag=True, help="Without addresses and notes: their digests only.")
+@click.option("--hashed", is_flag=True, help="Write digests only, without addresses and notes.")
 @click.option(
     "--archive",
     "archive",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="The whole list with its key and history, for another machine.",
+    help="Write the whole list with its key and history, for another machine.",
 )
 @_file_option
 def export_(target: Path | None, hashed: bool, archive: Path | None, file: Path | None) -> None:
     """Write the entries as CSV, or the whole list as an archive.
 
-    An archive holds the key of all digests and links: keep it as you keep
-    passwords.
+    An archive contains the key of all digests and links: protect it like a
+    password.
     """
     if archive is not None and (target is not None or hashed):
         raise ConfigError("--archive does not go with -o or --hashed", hint="give one of them")
@@ -418,7 +418,7 @@ def _confirm(what: str, *, yes: bool) -> None:
 
 
 def _others(number: int, what: str) -> str:
-    """`"; 2 were there already"`."""
+    """`"; 2 already on the list"`."""
     return f"; {number:,} {what if number == 1 else what.replace('was', 'were')}" if number else ""
 
 

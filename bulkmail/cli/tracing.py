@@ -27,7 +27,7 @@ def trace_option(function: F) -> F:
         "trace_to",
         metavar="FILE",
         callback=lambda ctx, param, value: None if value is None else dated(value),
-        help='Write every word with the relay here, without passwords; "-": on the screen.',
+        help='Log the SMTP conversation to this file, without passwords; "-": to the screen.',
     )(function)
 
 
@@ -44,7 +44,7 @@ def progress_option(function: F) -> F:
 
 
 def progress_mode(mode: str, trace_to: str | None) -> str:
-    """How progress is shown: where the conversation is on the same screen, not at all unless somebody asks."""
+    """How progress is shown: where the conversation is on the same screen, only on request."""
     return "none" if trace_to == "-" and mode == "auto" else mode
 
 
@@ -55,7 +55,7 @@ def tracing(target: str | None, relay: Relay | None) -> Iterator[Trace | None]:
         yield None
         return
     if relay is not None and relay.kind in (Kind.MAILDIR, Kind.NULL):
-        raise ConfigError(f"--trace: with {relay.kind.value}: nobody is spoken to", hint="leave --trace out")
+        raise ConfigError(f"--trace: {relay.kind.value}: has no SMTP conversation", hint="leave --trace out")
     from bulkmail.smtp.trace import Trace
 
     trace = Trace.open(target)

@@ -28,7 +28,7 @@ from bulkmail.text import printable
 # What is about many rows, or about an outbox, which a test message does not have.
 _OTHERS = (
     *("limit", "only", "sample", "redirect_to", "dry_run", "expect", "outbox", "reports", "in_doubt"),
-    *("begin_anew", "only_unreached", "metrics_port", "notify"),
+    *("start_over", "only_unreached", "metrics_port", "notify"),
 )
 
 
@@ -88,7 +88,7 @@ _SAID = {
     Status.REJECTED: "The message to {to} was rejected.",
     Status.DEFERRED: "The message to {to} was deferred; try again later.",
     Status.EXPIRED: "The message to {to} was deferred until its time was up.",
-    Status.IN_DOUBT: "The message to {to} was perhaps sent: the connection broke before the answer.",
+    Status.IN_DOUBT: "The message to {to} was perhaps sent: the connection broke before the reply.",
 }
 _NOT_SENT = "The message to {to} was not sent."
 

@@ -28,7 +28,7 @@ Lines = Callable[[OutboxReader, Tally], list[str]]
 
 
 class Watch:
-    """The looks so far; each opens the outbox anew, reads, and lets it go."""
+    """The looks so far; each opens the outbox, reads and closes it again."""
 
     def __init__(self, path: Path, lines: Lines) -> None:
         self._path = path
@@ -46,7 +46,7 @@ class Watch:
         if is_running and (speed := self._speed()):
             left = about(tally.open / speed)
             said.append(f"{say_rate(speed)} now" + (f", {left}" if left else ""))
-        # What is left of a run that nobody sends may be taken up again: that is worth waiting for.
+        # A run that no process sends may be resumed: that is worth waiting for.
         self.is_over = not is_running and not tally.open
         return said
 

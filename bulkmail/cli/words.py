@@ -44,7 +44,7 @@ def pace(pulse: Pulse, now: float) -> str:
 
 
 def about(seconds: float | None) -> str:
-    """`"about 3 min 20 s left"`; empty when that cannot be told, or nothing is left."""
+    """`"about 3 min 20 s left"`; empty when that is unknown, or nothing is left."""
     return f"about {say_duration(max(1.0, round(seconds)))} left" if seconds else ""
 
 
@@ -60,7 +60,7 @@ def sessions(pulse: Pulse) -> list[str]:
 
 
 def slowed(pulse: Pulse) -> list[str]:
-    """`"google left alone until 14:05:10"`, `"the relay main 12/s, 3 connections"`: whoever is given less just now."""
+    """`"google left alone until 14:05:10"`, `"the relay main 12/s, 3 connections"`: what is slowed down now."""
     now, has_several = time.time(), len(pulse.connections) > 1
     said = [
         f"{name_of(slowdown, has_several=has_several)} {treated}"

@@ -1,4 +1,4 @@
-"""A run as it goes on: its tries folded into figures once a second, for as long as somebody looks."""
+"""A run as it goes on: its tries folded into figures once a second, for as long as someone looks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bulkmail.report.figures import Timeline
 from bulkmail.text import printable
 
 EVERY = 1.0  # seconds between two looks
-KEPT = 60.0  # seconds that the figures of a run are kept when nobody looks any more
+KEPT = 60.0  # seconds that the figures of a run are kept when no one looks any more
 LATEST = 12  # tries that are shown
 MOST_SAID = 12  # replies that are shown
 _MOST_REPLIES = 2_000  # kinds that are counted
@@ -144,7 +144,7 @@ class Figures:
 
 
 class Live:
-    """One look a second for each run that somebody looks at, however many tabs do."""
+    """One look a second for each run that someone looks at, however many tabs do."""
 
     def __init__(self, views: Views) -> None:
         self._views = views

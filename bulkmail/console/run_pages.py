@@ -28,7 +28,7 @@ from bulkmail.text import count, printable
 MOST_STREAMS = 64
 HEARTBEAT = 15.0  # seconds
 ANNOUNCED_EVERY = 10.0  # seconds between two words to a screen reader
-_EARLY = 0.1  # seconds: a look that is nearly due is not put off by a whole one
+_EARLY = 0.1  # seconds: a look that is nearly due is not deferred by a whole one
 _OUTCOMES = {
     "accepted": "accepted by the server",
     "deferred": "deferred",

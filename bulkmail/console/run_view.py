@@ -73,7 +73,7 @@ class RunView:
 
     @property
     def is_untouched(self) -> bool:
-        """Whether nobody was sent to yet, so that starting again may take its place."""
+        """Whether no one was sent to yet, so that starting again may take its place."""
         return not self.is_running and self.started_at is None and self.tally.is_untouched
 
     @property
@@ -163,7 +163,7 @@ class Views:
 
 
 def _signature(path: Path) -> _Signature:
-    """Changes with every change of the outbox and with whether somebody sends it."""
+    """Changes with every change of the outbox and with whether someone sends it."""
     return tuple(_stat(path.with_name(path.name + suffix)) for suffix in ("", "-wal", ".lock"))
 
 

@@ -29,9 +29,9 @@ MOST_COPIES = 50  # forward paths of a transaction: RFC 5321 §4.5.3.1.8 asks se
 
 
 class Attempt(Transfer):
-    """A transfer that records itself: every outcome is durable before anybody is told.
+    """A transfer that records itself: every outcome is durable before it is reported.
 
-    `conclude` is told what an outcome other than acceptance means for provider, session and relay.
+    `conclude` receives what an outcome other than acceptance means for provider, session and relay.
     """
 
     __slots__ = ("_at", "_began", "_conclude", "_first_at", "_is_lost", "_is_noted", "_run", "_session", "booking")
@@ -113,7 +113,7 @@ class GroupedAttempt(Transfer):
     """Copies of one message on their way in one transaction, each with an outcome of its own.
 
     The marks of all are put in the journal in one turn, so that one commit makes them durable; who was refused before
-    that needs none.  `too_many` is told how many forward paths the server takes at a time, when it says so.
+    that needs none.  `too_many` receives how many forward paths the server takes at a time, when it says so.
     """
 
     __slots__ = ("_attempts", "_too_many")
@@ -198,7 +198,7 @@ def record_acceptance(run: Run, booking: Booking, reply: Reply, *, at: float, to
     if trip is not None:
         _trips(run, trip)
     relay.strikes.accepted()
-    if relay.is_on_trial or relay.is_told or relay.health.is_failing:
+    if relay.is_on_trial or relay.is_reported or relay.health.is_failing:
         run.record_success(relay)
 
 
@@ -232,7 +232,7 @@ def _put_invalid(run: Run, booking: Booking, error: TemplateError) -> None:
 
 
 def _put(run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: deliveries.Attempt) -> None:
-    def told(error: BaseException | None) -> None:
+    def reported(error: BaseException | None) -> None:
         """The outcome is durable, or will not be: then the row stays at its mark, which a later run finds in doubt."""
         run.unsettled -= 1
         if isinstance(error, ClaimLost):  # it was never marked, and another process tries it, or has tried it
@@ -246,7 +246,7 @@ def _put(run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: del
             return
         run.plan.observe(DeliveryResult(delivery, attempt, booking.job.recipient))
 
-    run.journal.put(Settlement(delivery, attempt), told)
+    run.journal.put(Settlement(delivery, attempt), reported)
     run.unsettled += 1
 
 
@@ -267,7 +267,7 @@ def _trips(run: Run, trip: Trip) -> None:
     if trip.put_back:
         run.journal.put(PutBack(trip.put_back), _nothing)
     if trip.danger is not Danger.CANARY:  # which is judged when all of those messages are done
-        run.life.end(Ending(RelayError(f"stopped, and nobody is lost: {trip.sentence}", hint=trip.hint)))
+        run.life.end(Ending(RelayError(f"stopped, and no one is lost: {trip.sentence}", hint=trip.hint)))
 
 
 def _nothing(error: BaseException | None) -> None:

@@ -97,7 +97,7 @@ class Connection(Protocol):
     @property
     def transactions(self) -> int: ...
     @property
-    def farewell(self) -> str: ...
+    def goodbye(self) -> str: ...
     async def carry(self, more: More) -> None: ...
     async def quit(self) -> None: ...
     def abort(self) -> None: ...
@@ -108,9 +108,9 @@ Connect = Callable[[], Awaitable[Connection]]
 
 
 class Limits(Protocol):
-    """Whoever says how many recipients may still be written to through a relay, and when.  Times are wall clock.
+    """Anyone who says how many recipients may still be written to through a relay, and when.  Times are wall clock.
 
-    Plain calls never wait.  Nobody calls `refill()` or `settle()` while one of them is under way.
+    Plain calls never wait.  No one calls `refill()` or `settle()` while one of them is under way.
     """
 
     @property
@@ -168,7 +168,7 @@ class DeliveryResult(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """So many sessions are open now with one of the relays."""
+    """This many sessions are open now with one of the relays."""
 
     open: int
     relay: str
@@ -176,7 +176,7 @@ class Sessions:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What whoever looks after one of several relays should know, while the others go on."""
+    """What anyone who looks after one of several relays should know, while the others go on."""
 
     text: str
     relay: str
@@ -184,7 +184,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Slowed:
-    """A relay or a provider complained, or bears more again; the times in it are wall-clock seconds."""
+    """A relay or a provider complained, or tolerates more again; the times in it are wall-clock seconds."""
 
     slowdown: Slowdown
 

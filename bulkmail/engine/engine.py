@@ -1,4 +1,4 @@
-"""A run from its first session to its last: for each relay a bounded set of workers that grows while it bears it."""
+"""A run from its first session to its last: for each relay a bounded set of workers that grows as far as it accepts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Engine:
     """Delivers what is open in the store of `plan`; every outcome is durable before anybody is told.
 
     `stop()` lets the transactions under way finish and begins no others.  Cancelling the task in `run()` aborts them;
-    whoever had been sent the end of a message without an answer is in doubt then.
+    anyone who had been sent the end of a message without an answer is in doubt then.
     """
 
     def __init__(self, plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""Why a campaign had to stop, in words for whoever started it, with what to try next."""
+"""Why a campaign had to stop, in words for anyone who started it, with what to try next."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ _FIXES = {
 
 
 def explain(event: Reply | Fault, *, relay: str, feedback: Feedback, patience: float | None = None) -> RelayError:
-    """The error that ends a run because of `event`; with `patience` (seconds), because it went on for so long.
+    """The error that ends a run because of `event`; with `patience` (seconds), because it went on for that long.
 
     `feedback` is the run's own judge, here and below.
     """
-    message, fix = _told(event, relay, feedback, patience)
-    return RelayError(f"stopped, and nobody is lost: {message}", hint=fix + _AGAIN)
+    message, fix = _reported(event, relay, feedback, patience)
+    return RelayError(f"stopped, and no one is lost: {message}", hint=fix + _AGAIN)
 
 
 def explain_left_out(event: Reply | Fault, *, relay: str, feedback: Feedback, patience: float | None = None) -> str:
     """Why one of several relays gets nothing more in this run, in a sentence that also says what to do."""
-    message, fix = _told(event, relay, feedback, patience)
+    message, fix = _reported(event, relay, feedback, patience)
     return f"{relay} is left out from now on, the other relays go on: {message}; {fix}"
 
 
 def explain_failing(event: Reply | Fault, *, relay: str, feedback: Feedback) -> str:
     """Why one of several relays is not reckoned with just now, in a sentence."""
-    message, _ = _told(event, relay, feedback, None)
+    message, _ = _reported(event, relay, feedback, None)
     return f"{relay} fails, and is tried again now and then; the other relays go on: {message}"
 
 
-def _told(event: Reply | Fault, relay: str, feedback: Feedback, patience: float | None) -> tuple[str, str]:
+def _reported(event: Reply | Fault, relay: str, feedback: Feedback, patience: float | None) -> tuple[str, str]:
     """What happened, and what to do about it."""
     if isinstance(event, Fault):
         message, fix = str(event), _FIXES.get(event.kind, "check that the server is running and reachable")
@@ -80,7 +80,7 @@ def say_slowed(slowdown: Slowdown, event: Reply | Fault, now: float) -> str:
 def _refusal(reply: Reply, relay: str, feedback: Feedback) -> tuple[str, str]:
     words, fix = advice(feedback.decide(reply).verdict.reason) or ("", "")
     if not words and reply.is_permanent:
-        words, fix = "refused", "ask whoever runs that server"
+        words, fix = "refused", "ask anyone who runs that server"
     elif not words:
         words, fix = "is not ready to take mail", "wait a while"
     return f"{relay} {words}: {reply}", fix
@@ -89,7 +89,7 @@ def _refusal(reply: Reply, relay: str, feedback: Feedback) -> tuple[str, str]:
 def explain_rest(rest: Hold, now: float) -> SendingPaused:
     """The error that ends a run which does not wait for the end of `rest`."""
     return SendingPaused(
-        f"nobody is written to before {say_until(rest.until, now)}, because {rest.why}; nobody is lost",
+        f"no one is written to before {say_until(rest.until, now)}, because {rest.why}; no one is lost",
         hint="run the same command again then, by hand or from cron: it goes on where this one stopped; "
         "with --wait forever it waits itself",
         hold=rest,

@@ -58,7 +58,7 @@ class Holds:
         self._provider_of = provider_of
         self._shaper = shaper
         self._rests: dict[str, Hold] = {}  # relays that are not waited for in this run, and why
-        self._told: Hold | None = None
+        self._reported: Hold | None = None
 
     def _earliest(self, relay: RelayState) -> tuple[float, bool]:
         """Seconds until something may go that only its provider holds back, or another relay; infinity for nothing.
@@ -183,9 +183,9 @@ class Holds:
         return at - max(self._clock.now(), self._plan.planned_until) <= self._plan.pace.wait
 
     def tell(self, hold: Hold) -> None:
-        """Nothing goes on just now; the same is told once."""
-        if self._told is None or self._told.why != hold.why or abs(self._told.until - hold.until) >= 1:
-            self._told = hold
+        """Nothing goes on just now; the same reason is shown once."""
+        if self._reported is None or self._reported.why != hold.why or abs(self._reported.until - hold.until) >= 1:
+            self._reported = hold
             self._plan.observe(hold)
 
     async def rest(self) -> Hold | None:

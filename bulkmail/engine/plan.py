@@ -26,7 +26,7 @@ def _unobserved(event: Event) -> None:
 class Plan:
     """What a run is to do and by what means.
 
-    It has more attributes than a class should, because it is all that a run is told; nearly all have a default.
+    It has more attributes than a class should, because it is all that a run is given; nearly all have a default.
 
     `serving` says which of `outlets`, by number, the jobs of each queue of `store` may go through; None is one
     queue, 0, through all.  `providers` names the provider of a queue that has but one; in the others every domain is

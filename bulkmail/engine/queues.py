@@ -121,7 +121,7 @@ class Queues:
     def set_aside(self, job: Job, until: float) -> bool:
         """Nothing of it may go before `until` (monotonic seconds); what stands behind it may.
 
-        False where so many are set aside already that it is the next to go instead.
+        False where this many are set aside already that it is the next to go instead.
         """
         if len(self._aside) >= MOST_ASIDE:
             self.take_back(job)

@@ -30,7 +30,7 @@ class Silence:
         self._clock = clock
         self._awaiting = 0  # sessions that are opening, or under way
         self._turned_at = clock.monotonic()  # when one of them last began to be
-        self._told = 0.0
+        self._reported = 0.0
 
     @contextmanager
     def awaiting(self) -> Iterator[None]:
@@ -46,9 +46,9 @@ class Silence:
         """Seconds since `moved_at`, when the server last dealt with something; 0 while there is nothing to tell."""
         silence = now - max(moved_at, self._turned_at)
         if not self._awaiting or silence < SILENCE_NOTED_AFTER:
-            self._told = 0.0
-        elif not self._told or silence - self._told >= SILENCE_NOTED_AGAIN_AFTER:
-            self._told = silence
+            self._reported = 0.0
+        elif not self._reported or silence - self._reported >= SILENCE_NOTED_AGAIN_AFTER:
+            self._reported = silence
             return silence
         return 0.0
 
@@ -99,7 +99,7 @@ class RelayState:
         self.idle = 0
         self.in_hand = 0
         self.error: BulkmailError | None = None
-        self.is_told = False  # that it fails
+        self.is_reported = False  # that it fails
         self.strikes = Strikes()
         self.is_on_trial = False  # refused for now because of us: one message at a time tries again
         self.trying: object | None = None  # which session does

@@ -82,8 +82,8 @@ class Run:
 
     def record_success(self, relay: RelayState) -> None:
         """The relay dealt with a message, whatever it thought of it."""
-        if relay.is_told:
-            relay.is_told = False
+        if relay.is_reported:
+            relay.is_reported = False
             self.tell(relay, f"{relay.name} takes mail again")
         relay.health.record_success()
         if relay.is_on_trial:
@@ -110,8 +110,8 @@ class Run:
         """
         now, health = self.clock.monotonic(), relay.health
         # A session that ends is nothing to speak of while new ones are to be had.
-        if self.has_several and not relay.is_told and (health.is_failing or not health.open):
-            relay.is_told = True
+        if self.has_several and not relay.is_reported and (health.is_failing or not health.open):
+            relay.is_reported = True
             self.tell(relay, explain_failing(event, relay=relay.name, feedback=self.plan.feedback))
         relay.failure = event
         health.record_failure(now, jitter=self.plan.rng(), asked=asked)
@@ -165,20 +165,20 @@ class Run:
         self.plan.observe(Notice(printable(text, LONGEST_NOTICE), relay.name))
 
     def give_up(self, relay: RelayState, event: Reply | Fault) -> None:
-        """Nobody answers at the very first try: more likely something is misspelt than all are busy."""
+        """No one answers at the very first try: more likely something is misspelt than all are busy."""
         self.life.end(Ending(explain(event, relay=relay.name, feedback=self.plan.feedback)))
 
-    def nobody_answers(self) -> bool:
+    def has_no_answer(self) -> bool:
         """Whether no relay has ever been reached, and all that are left have failed."""
         left = [relay for relay in self.relays if not relay.is_out]
         return all(relay.health.is_failing and not relay.health.is_proven for relay in left)
 
-    # -- rests
+    # -- pauses
 
     def pause_account(self, relay: RelayState, seconds: float, why: str) -> None:
-        """The provider says that a quota of the account is used up: `relay` is left alone for so many seconds.
+        """The provider says that a quota of the account is used up: `relay` is left alone for this many seconds.
 
-        Later runs are told of it.  Other relays go on; without any the run waits, or ends with everybody still open.
+        Later runs learn of it.  Other relays go on; without any the run waits, or ends with everyone still open.
         """
         if not relay.account.pause(seconds, why):
             self.leave_out_until(relay, Hold(self.clock.now() + seconds, why))

@@ -37,7 +37,7 @@ class Scheduler:
 
     `take()` books queue, relay, provider, rates, quota and hours together or not at all, at the instant that the
     envelope is written; `give_back()` undoes all of it, `settled()` ends it.  Where a session has to be opened first,
-    `reserve()` sets a message apart for it, with neither rate nor quota.  Who may not go is told why by a `Hold`, whose
+    `reserve()` sets a message apart for it, with neither rate nor quota.  A `Hold` says why nothing may go, its
     `until` is wall-clock seconds.
     """
 

@@ -20,7 +20,7 @@ _MOST_TOLD = 1_000
 
 
 class Throttling:
-    """Plain calls on the loop.  `show` is told how a relay or provider is treated, `tell` is given a notice of it."""
+    """Plain calls on the loop.  `show` receives how a relay or provider is treated, `tell` is given a notice of it."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Throttling:
         self._rng = rng
         self._show = show
         self._tell = tell
-        self._told_at: dict[tuple[str, str], float] = {}
+        self._reported_at: dict[tuple[str, str], float] = {}
         self._tidied_at = self._counted_at = clock.monotonic()
         self._taken: dict[tuple[str, str], int] = {}  # messages since then, by relay and provider
         self._refusals: dict[str, Reply | Fault] = {}  # of sessions, of which nothing was told yet
@@ -115,9 +115,9 @@ class Throttling:
         return slowdown
 
     def _is_time_to_tell(self, key: tuple[str, str], now: float) -> bool:
-        if now - self._told_at.get(key, -math.inf) < SAME_NOTICE_AFTER:
+        if now - self._reported_at.get(key, -math.inf) < SAME_NOTICE_AFTER:
             return False
-        if len(self._told_at) >= _MOST_TOLD:
-            del self._told_at[next(iter(self._told_at))]
-        self._told_at[key] = now
+        if len(self._reported_at) >= _MOST_TOLD:
+            del self._reported_at[next(iter(self._reported_at))]
+        self._reported_at[key] = now
         return True

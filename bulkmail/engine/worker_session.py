@@ -137,7 +137,7 @@ class WorkerSession:
             run.throttling.refused(event, relay, others=health.open)
         else:
             run.record_failure(relay, event, asked=asked)
-            if misspelt and run.nobody_answers():
+            if misspelt and run.has_no_answer():
                 run.give_up(relay, event)
 
     @property
@@ -157,7 +157,7 @@ class WorkerSession:
         self.used_at = self._run.clock.monotonic()
         if self.is_spent or not line.usable:
             if not (self.is_spent or self.carried or self._is_closed):
-                self.fails(Fault(Stage.MAIL, Breakage.LOST, line.farewell))
+                self.fails(Fault(Stage.MAIL, Breakage.LOST, line.goodbye))
             self.drop()
 
     def fails(self, event: Reply | Fault, scope: Scope = Scope.SESSION, *, asked: float = 0.0) -> None:

@@ -124,15 +124,15 @@ def _codes(text: str) -> re.Pattern[str] | None:
 def classify(notice: Notice, text: str = "") -> Finding:
     """What `notice` means; `text` is the whole notification, asked last."""
     code, enhanced = _digits(notice.diagnostic)
-    told = notice.diagnostic or notice.text
+    reported = notice.diagnostic or notice.text
     if not notice.diagnostic:
         code, enhanced = _digits(notice.text)
     enhanced = _best_enhanced(enhanced, notice.status)
-    words = printable(_shown(told) or _shown(text), MOST_WORDS)
+    words = printable(_shown(reported) or _shown(text), MOST_WORDS)
     if notice.action in ("delivered", "relayed", "expanded") or notice.status.startswith("2"):
         return Finding(FeedbackKind.DELIVERED, BounceReason.DELIVERED, code, enhanced, words)
     kind, reason = _meaning(notice, text, code, enhanced)
-    if kind is FeedbackKind.HARD and _BEFORE_RCPT.search(told):
+    if kind is FeedbackKind.HARD and _BEFORE_RCPT.search(reported):
         kind, reason = FeedbackKind.BLOCKED, BounceReason.OUR_SENDER  # no recipient was named yet
     if reason is BounceReason.UNKNOWN_DOMAIN and enhanced.startswith("4"):
         kind, reason = FeedbackKind.SOFT, BounceReason.DNS
@@ -154,8 +154,8 @@ def _meaning(notice: Notice, text: str, code: int | None, enhanced: str) -> tupl
             return rule.kind, rule.reason
     if said and (code or enhanced) and (judged := _by_judge(said, code, enhanced)) is not None:
         return judged
-    for told in (notice.text, text):
-        if told and (found := by_words(told, enhanced)) is not None:
+    for reported in (notice.text, text):
+        if reported and (found := by_words(reported, enhanced)) is not None:
             return found.kind, found.reason
     if enhanced.startswith("4") or (code is not None and 400 <= code < 500):
         return FeedbackKind.SOFT, BounceReason.NOT_NOW
@@ -197,11 +197,11 @@ _KINDS = {
 }
 
 
-def _by_judge(told: str, code: int | None, enhanced: str) -> tuple[FeedbackKind, BounceReason] | None:
+def _by_judge(reported: str, code: int | None, enhanced: str) -> tuple[FeedbackKind, BounceReason] | None:
     """What the judge of SMTP replies says; None where only its digits spoke."""
     digits = code if code is not None and code >= 400 else 400 if enhanced.startswith("4") else 550
-    stage = Stage.END if _AT_END.search(told) else Stage.RCPT
-    reply = make_reply(stage, digits, [f"{enhanced} {_shown(told)}".strip()])
+    stage = Stage.END if _AT_END.search(reported) else Stage.RCPT
+    reply = make_reply(stage, digits, [f"{enhanced} {_shown(reported)}".strip()])
     judged = verdict.judge(reply, provider_rules())
     return None if judged.outcome is Outcome.ACCEPTED else _KINDS.get(judged.reason)
 

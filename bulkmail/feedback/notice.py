@@ -100,7 +100,7 @@ def read_notices(mail: Mail) -> Notices:
     """Whom `mail` is about.  Never raises."""
     if (notified := read_ses(mail)) is not None:
         return notified
-    text, quoted = _told(mail)
+    text, quoted = _reported(mail)
     standard, envelope_id = _standard(mail)
     own = _own(mail, quoted)
     if standard:
@@ -122,14 +122,14 @@ def read_ses(mail: Mail) -> Notices | None:
     if not text.startswith("{") or "Type" not in text[:200] or '"mail"' not in text:
         return None
     try:
-        told = JSONDecoder().raw_decode(text)[0]
-        kind = told.get("notificationType") or told.get("eventType")
-        quoted = _ses_fields(told["mail"])
+        reported = JSONDecoder().raw_decode(text)[0]
+        kind = reported.get("notificationType") or reported.get("eventType")
+        quoted = _ses_fields(reported["mail"])
         if kind == "Delivery":
-            found = [Notice(_clean(str(each)), action="delivered") for each in told["delivery"]["recipients"]]
+            found = [Notice(_clean(str(each)), action="delivered") for each in reported["delivery"]["recipients"]]
         elif kind in _SES:
             name, recipients = _SES[kind]
-            found = [_ses_notice(each, is_complaint=kind == "Complaint") for each in told[name][recipients]]
+            found = [_ses_notice(each, is_complaint=kind == "Complaint") for each in reported[name][recipients]]
         else:
             return None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -137,18 +137,18 @@ def read_ses(mail: Mail) -> Notices | None:
     return Notices(tuple(found[:MOST_RECIPIENTS]), "", quoted)
 
 
-def _ses_notice(told: dict[str, object], *, is_complaint: bool) -> Notice:
+def _ses_notice(reported: dict[str, object], *, is_complaint: bool) -> Notice:
     return Notice(
-        address=_clean(str(told.get("emailAddress", ""))[:320]),
-        action=COMPLAINT if is_complaint else str(told.get("action", "failed"))[:40].lower(),
-        status=str(told.get("status", ""))[:12],
-        diagnostic=str(told.get("diagnosticCode", ""))[:2_000].removeprefix("smtp;").strip(),
+        address=_clean(str(reported.get("emailAddress", ""))[:320]),
+        action=COMPLAINT if is_complaint else str(reported.get("action", "failed"))[:40].lower(),
+        status=str(reported.get("status", ""))[:12],
+        diagnostic=str(reported.get("diagnosticCode", ""))[:2_000].removeprefix("smtp;").strip(),
     )
 
 
-def _ses_fields(told: dict[str, object]) -> Fields:
+def _ses_fields(reported: dict[str, object]) -> Fields:
     """The headers of our message that the notification has, if that is switched on."""
-    headers = told.get("headers")
+    headers = reported.get("headers")
     kept = headers[:200] if isinstance(headers, list) else []
     return Fields(tuple((str(each["name"])[:100].lower(), str(each["value"])[:2_000]) for each in kept))
 
@@ -159,7 +159,7 @@ COMPLAINT = "complaint"
 # --- the notification and what it quotes ------------------------------------------------------------------------------
 
 
-def _told(mail: Mail) -> tuple[str, Fields]:
+def _reported(mail: Mail) -> tuple[str, Fields]:
     """What the report says itself, and the header of the message that it quotes, the last of those that it has."""
     quoted = NO_FIELDS
     texts: list[str] = []
@@ -171,13 +171,13 @@ def _told(mail: Mail) -> tuple[str, Fields]:
             quoted = fields
     plain = [part.text for part in mail.of_type("text/plain", "text") if part.text.strip()]
     texts = plain or [part.text for part in mail.of_type("text/html")]
-    told: list[str] = []
+    reported: list[str] = []
     for text in texts:
         own, rest = _split_quote(text)
-        told.append(own)
+        reported.append(own)
         if rest and not quoted.all:
             quoted = rest
-    text = "\n".join(told)
+    text = "\n".join(reported)
     return (text if "@" in text else "\n".join([text, *texts]))[:_MOST_TEXT], quoted
 
 

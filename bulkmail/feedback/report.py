@@ -178,7 +178,7 @@ def _is_auto_reply(mail: Mail) -> bool:
 
 
 def _is_unsubscribe(mail: Mail) -> bool:
-    """Whether its subject asks to be taken off the list, in a mail that reports no delivery."""
+    """Whether its subject asks to be removed from the list, in a mail that reports no delivery."""
     subject = decoded(mail.fields.get("subject"))
     return not _is_from_a_server(mail) and _UNSUBSCRIBE.match(subject) is not None
 

@@ -257,7 +257,7 @@ class ImapSource(Interruptible):
             box.client.uid("EXPUNGE", wanted)
 
     def wait(self, seconds: float) -> None:
-        """IDLE (RFC 2177), begun anew before anything on the way drops the connection; else a pause."""
+        """IDLE (RFC 2177), begun again before anything on the way drops the connection; else a pause."""
         from imap_tools.errors import ImapToolsError
 
         try:

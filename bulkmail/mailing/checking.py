@@ -57,7 +57,7 @@ async def gather(
     rows: Rows,
     routes: Sequence[Route],
     asked: Asked,
-    told: Told,
+    reported: Told,
     suppression: Suppression | None = None,
 ) -> Evidence:
     """Tries the message of every row of `outbox`, and says what is known then.  Raises `TemplateError`."""
@@ -71,7 +71,7 @@ async def gather(
         total=outbox.tally().open,
         hidden=rows.remarks.hidden,
     )
-    await try_messages(outbox, messages, composer, told=told)
+    await try_messages(outbox, messages, composer, reported=reported)
     tally = outbox.tally()
     mentioned = mentioned_names(campaign)
     repeats = Repeats()

@@ -168,7 +168,7 @@ class ComposingProcesses:
     """Messages that other processes make ahead, each for one delivery and one second.
 
     A message is a function of its delivery and its date, so those are the same bytes as are made here.  Nothing is sent
-    because it is here: whoever sends asks for the message of a delivery that it has claimed.  `trouble` is a sentence
+    because it is here: the sender asks for the message of a delivery that it has claimed.  `trouble` is a sentence
     once a process has ended by itself; its part is done here from then on.
     """
 
@@ -240,7 +240,7 @@ class ComposingProcesses:
         self._made.clear()
 
     def _speak(self, setup: Setup) -> None:
-        """All that one process is told and tells."""
+        """All that one process receives and sends."""
         with tempfile.TemporaryFile() as errors:
             try:
                 process = _start(errors)
@@ -292,7 +292,7 @@ class ComposingProcesses:
             size = max(8, min(LONGEST_RANGE, int(size * min(4.0, TURN / took))))
 
     def _next(self, size: int) -> Range | None:
-        """What is made next, at most so many; None where enough is here for now."""
+        """What is made next, at most this many; None where enough is here for now."""
         with self._lock:
             now = time.monotonic()
             taken, counted_at = self._counted

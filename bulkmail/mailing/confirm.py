@@ -57,7 +57,7 @@ def _first_message(mailing: Mailing, recipient: Recipient) -> tuple[str, str]:
         return "", ""
     try:
         message = Composer(campaign, run_id=mailing.outbox.run_id, keys=mailing.keys).render(recipient)
-    except BulkmailError:  # with an on_message hook, say; the gate has told what matters
+    except BulkmailError:  # with an on_message hook, say; the checks has told what matters
         return "", ""
     return printable(message.sender), printable(message.subject)
 

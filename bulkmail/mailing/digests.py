@@ -21,7 +21,7 @@ from bulkmail.outbox.encoding import encode_fields
 
 BLOCK = 1 << 20
 # A program that makes the same message again gives these other values each time.
-_MADE_ANEW = frozenset({"date", "message-id", "mime-version", "content-id"})
+_REGENERATED = frozenset({"date", "message-id", "mime-version", "content-id"})
 _BOUNDARY = lazy_pattern(r";\s*boundary=(\"[^\"]*\"|[^;\s]*)", re.IGNORECASE)
 
 
@@ -119,7 +119,7 @@ def add_message(digest: Digest, message: EmailMessage) -> None:
     for part in message.walk():
         digest.add(b"part")
         for name, value in part.raw_items():
-            if name.lower() not in _MADE_ANEW:
+            if name.lower() not in _REGENERATED:
                 digest.add(_encoded(name.lower()), _encoded(_BOUNDARY.sub("", " ".join(str(value).split()))))
         if not part.is_multipart():
             digest.add(_content(part, names))

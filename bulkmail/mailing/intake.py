@@ -29,12 +29,12 @@ log = logging.getLogger("bulkmail.mailing")
 class RunOutbox:
     """The outbox of `run`, opened for each look, so that none is held between two.
 
-    `told` gets a sentence when it cannot be read.
+    `reported` gets a sentence when it cannot be read.
     """
 
-    def __init__(self, run: KnownRun, told: Callable[[str], None] = lambda sentence: None) -> None:
+    def __init__(self, run: KnownRun, reported: Callable[[str], None] = lambda sentence: None) -> None:
         self._run = run
-        self._told = told
+        self._reported = reported
 
     def find(
         self,
@@ -56,13 +56,13 @@ class RunOutbox:
                 return reader.find(numbers=numbers, rows=rows, message_ids=message_ids, paths=paths)
         except OutboxError as error:
             log.warning("an outbox cannot be looked into", extra={"outbox": run.outbox, "why": str(error)})
-            self._told(f"what is about {printable(run.campaign or run.run_id)} cannot be matched: {error}")
+            self._reported(f"what is about {printable(run.campaign or run.run_id)} cannot be matched: {error}")
             return []
 
 
-def outbox_of(run: KnownRun, told: Callable[[str], None] = lambda sentence: None) -> RunOutbox | None:
+def outbox_of(run: KnownRun, reported: Callable[[str], None] = lambda sentence: None) -> RunOutbox | None:
     """Where to look for the deliveries of `run`; None when its outbox is gone."""
-    return RunOutbox(run, told) if run.outbox and Path(run.outbox).is_file() else None
+    return RunOutbox(run, reported) if run.outbox and Path(run.outbox).is_file() else None
 
 
 MOST_NOTICES = 20
@@ -101,7 +101,7 @@ class IntakeSummary:
 class Intake:
     """Takes mail from sources to the store.
 
-    `also` are runs that the store need not know.  `observe` is told each event after it is durable, or at once with
+    `also` are runs that the store need not know.  `observe` receives each event after it is durable, or at once with
     `is_dry`, which stores and moves nothing.
     """
 
@@ -199,7 +199,7 @@ class MailboxState:
 class Mailboxes:
     """Reads `sources` as mail comes in, each with an intake from `make_intake`, until it is cancelled.
 
-    A mailbox that fails is tried again later, and never ends the others or the server.  `told` gets a sentence when one
+    A mailbox that fails is retried later, and never ends the others or the server.  `reported` gets a sentence when one
     begins to fail.
     """
 
@@ -208,12 +208,12 @@ class Mailboxes:
         sources: Sequence[MailSource],
         make_intake: Callable[[], Intake],
         *,
-        told: Callable[[str], None] = lambda sentence: None,
+        reported: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self.states = [MailboxState(source.name) for source in sources]
         self._sources = sources
         self._make_intake = make_intake
-        self._told = told
+        self._reported = reported
 
     async def run(self) -> None:
         """Until it is cancelled; a batch of mails that is being stored is finished first."""
@@ -245,5 +245,5 @@ class Mailboxes:
             state.failures += 1
             state.trouble = trouble
             if failures == 1:
-                self._told(f"{trouble}; it is tried again, and everything else goes on")
+                self._reported(f"{trouble}; it is tried again, and everything else goes on")
             await anyio.sleep(pause_after(failures))

@@ -106,7 +106,7 @@ def compose(
     """
     if text is None and html is None and markdown is None and mjml is None:
         raise ConfigError("a message needs a text, or html, or both")
-    everybody, rows = read_attachments(attachments, root=folder or ".")
+    everyone, rows = read_attachments(attachments, root=folder or ".")
     campaign = Campaign(
         name=name,
         sender=Template("from", from_),
@@ -117,7 +117,7 @@ def compose(
         to_name=_template("to_name", to_name),
         reply_to=_template("reply_to", reply_to),
         headers=tuple((key, Template(key, value)) for key, value in (headers or {}).items()),
-        attachments=everybody,
+        attachments=everyone,
         reverse_path=reverse_path,
         cc=_template("cc", cc),
         bcc=_template("bcc", bcc),
@@ -201,7 +201,7 @@ class Mailer:
 
     @contextmanager
     def _heard(self) -> Iterator[ConversationTrace | None]:
-        """What those who asked for the conversation of the next run get of it; None where nobody did."""
+        """What those who asked for the conversation of the next run get of it; None where no one did."""
         readers, self._conversations = self._conversations, []
         try:
             yield ConversationTrace(readers) if readers else None

@@ -87,7 +87,7 @@ class ListKeeper:
         self._counted: set[str] = set()  # providers of whom some number is
         self._soft: frozenset[bytes] = frozenset()
         self._reached: list[bytes] = []
-        self._is_told = False
+        self._is_reported = False
 
     # -- the engine's side
 
@@ -194,8 +194,8 @@ class ListKeeper:
 
     def _tell(self, text: str) -> None:
         log.warning("suppression list not available", extra={"why": text})
-        if not self._is_told:
-            self._is_told = True
+        if not self._is_reported:
+            self._is_reported = True
             self._observe(Notice(text, ""))
 
     def _open_if_there(self) -> None:

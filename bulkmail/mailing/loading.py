@@ -33,7 +33,7 @@ Told = Callable[[int], None]
 """Told how many rows are done so far."""
 
 
-def nobody(rows: int) -> None:
+def no_one(rows: int) -> None:
     """Told nothing."""
 
 
@@ -55,7 +55,7 @@ class Rules:
     why_not: Callable[[str], str] | None = None
 
     def entries(self, rows: Iterable[Recipient | BadRow | PlainRows]) -> Iterator[Entry | PlainRows]:
-        """What the outbox is told of each row, in their order.
+        """What the outbox stores of each row, in their order.
 
         `PlainRows` are taken as they are, but for those that `screen` has to look at: only for a list of which each
         other such row becomes pending, its own address for its only forward path.
@@ -119,14 +119,14 @@ async def record(
     rules: Rules,
     *,
     fetch: Callable[[], Awaitable[int]] | None = None,
-    told: Told = nobody,
+    reported: Told = no_one,
 ) -> None:
     """Puts every row into `outbox`, in worker threads; the caller says when loading is finished.
 
     `fetch`, where there is one, is awaited first, in the caller's task: it says how many rows can be iterated then, 0
     at the end.  What iterating the list raises (`ListError`) passes through.
     """
-    await _record_all(outbox, rules.entries(rows), fetch=fetch, told=told)
+    await _record_all(outbox, rules.entries(rows), fetch=fetch, reported=reported)
 
 
 def record_now(outbox: Outbox, rows: Iterable[Recipient | BadRow], rules: Rules) -> None:
@@ -152,13 +152,13 @@ async def record_messages(
 
     entries = (entry(number, message) for number, message in enumerate(feed, 1))
     try:
-        await _record_all(outbox, entries, fetch=feed.fetch, told=nobody)
+        await _record_all(outbox, entries, fetch=feed.fetch, reported=no_one)
     finally:
         await feed.aclose()
 
 
 async def _record_all(
-    outbox: Outbox, entries: Iterator[Entry | PlainRows], *, fetch: Callable[[], Awaitable[int]] | None, told: Told
+    outbox: Outbox, entries: Iterator[Entry | PlainRows], *, fetch: Callable[[], Awaitable[int]] | None, reported: Told
 ) -> None:
     total = 0
     while True:
@@ -168,7 +168,7 @@ async def _record_all(
         if not written:
             return
         total += written
-        told(total)
+        reported(total)
 
 
 def _entry_of(run_id: str, message: EmailMessage, number: int) -> Entry:
@@ -192,11 +192,13 @@ def _record_batch(outbox: Outbox, entries: Iterator[Entry | PlainRows], size: in
     return rows
 
 
-async def try_messages(outbox: Outbox, check: MessageCheck, messages: MessageRenderer, *, told: Told = nobody) -> None:
+async def try_messages(
+    outbox: Outbox, check: MessageCheck, messages: MessageRenderer, *, reported: Told = no_one
+) -> None:
     """Renders the message of every row that is to be sent; those that fail become invalid."""
     last = 0
     while (last := await to_thread.run_sync(_try_batch, outbox, check, messages, last)) >= 0:
-        told(check.rows)
+        reported(check.rows)
 
 
 def _try_batch(outbox: Outbox, check: MessageCheck, messages: MessageRenderer, last: int) -> int:

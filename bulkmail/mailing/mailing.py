@@ -34,7 +34,7 @@ from bulkmail.mailing.digests import DigestedRows
 from bulkmail.mailing.following import Followed, following, subject_notice
 from bulkmail.mailing.in_doubt import Doubt
 from bulkmail.mailing.list_keeper import ListKeeper, keeping_to_list, noticing_all
-from bulkmail.mailing.loading import Messages, Rules, Told, nobody, record, record_messages
+from bulkmail.mailing.loading import Messages, Rules, Told, no_one, record, record_messages
 from bulkmail.mailing.permits import open_permits
 from bulkmail.mailing.planned_times import Planner, notices_of, planned_until, schedule_to_setting
 from bulkmail.mailing.previous_run import GATE, PASSED, check_inbox, empty_inbox, refuse_relays_of_other_kind, take_over
@@ -142,8 +142,8 @@ class Mailing:
         suppressions: SuppressionSettings | None = None,
         schedule: Schedule | None = None,
         followed: Followed | None = None,
-        told_loading: Told = nobody,
-        told_checking: Told = nobody,
+        told_loading: Told = no_one,
+        told_checking: Told = no_one,
     ) -> Mailing:
         """Records every row in a new outbox at `path` (None: in memory) and tries every message; see `findings`.
 
@@ -210,7 +210,7 @@ class Mailing:
                     why_not,
                 ),
                 fetch=fetch,
-                told=told_loading,
+                reported=told_loading,
             )
             if where is not None:
                 refuse_unknown_names(where.condition, rows.columns)
@@ -234,7 +234,7 @@ class Mailing:
                     selection.own_columns | set(schedule.columns if schedule is not None else ()),
                     selection.most_invalid,
                 ),
-                told=told_checking,
+                reported=told_checking,
                 suppression=selection.suppression,
             )
             mailing.findings = gravest_first(
@@ -325,7 +325,7 @@ class Mailing:
             if outbox.started_at is None and outbox.settings.get(GATE) != PASSED:
                 raise ConfigError(
                     f"{path} did not pass the checks before sending, or was cut off in them",
-                    hint="send the campaign again: that begins anew, and says what is wrong, if anything is",
+                    hint="send the campaign again: that begins again, and says what is wrong, if anything is",
                 )
             if outbox.settings.get("on_message") == "yes" and on_message is None:
                 raise ConfigError(
@@ -333,7 +333,7 @@ class Mailing:
                     hint="go on with that program; without it people would get another message",
                 )
             if outbox.campaign is not None:
-                Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a key that is missing is told now
+                Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a missing key is reported now
             keys = with_bounce_key(outbox, keys)  # so is one that is another
             mailing = cls(outbox, tuple(routes), pace, keys=keys, on_message=on_message)
             files = files_of_start(suppress, outbox.settings)
@@ -386,7 +386,7 @@ class Mailing:
     def inbox(self) -> Path | None:
         """Where a sandbox keeps the mail of this run; None when that is of no account, as for a run in memory.
 
-        Raises `ConfigError` for a mail folder of somebody else: an outbox may come from anywhere.
+        Raises `ConfigError` for a mail folder of someone else: an outbox may come from anywhere.
         """
         kept = self.outbox.settings.get("maildir")
         if not kept:
@@ -518,7 +518,7 @@ class Mailing:
         return ending
 
     async def _pass(self, plan: Plan) -> Ending:
-        """One engine's work, unless somebody has stopped it all.
+        """One engine's work, unless someone has stopped it all.
 
         When the suppression list names recipients that are still open, the engine stops for a moment: nothing is under
         way while they are left out, and it goes on with the same breaker and limit.

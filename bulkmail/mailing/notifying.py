@@ -84,7 +84,7 @@ TEXT = "{text}"  # stands for the sentence in an argument of the command
 
 @dataclass(frozen=True, slots=True)
 class NotifiedRun:
-    """The run that is notified of, as it is known by."""
+    """The run of a notification, by its name."""
 
     name: str
     run_id: str

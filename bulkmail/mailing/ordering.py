@@ -85,10 +85,10 @@ _PAGE = 100  # messages of several rows that are read at a time
 class Order:
     """What the words of one `send` add to the settings.  `outbox` None is the usual place, and so are no `reports`.
 
-    `sample` sends to so many rows drawn by lot, `redirect_to` gets everybody's message, `dry_run` sends nothing: each
+    `sample` sends to this many rows drawn by lot, `redirect_to` gets everyone's message, `dry_run` sends nothing: each
     makes it a rehearsal.  A rehearsal goes as fast as it can, unless it is `paced`, and leaves out all rows but those
-    of `only` (`Address.key`), if there are any.  `begin_anew` sends to everybody whatever an earlier run did,
-    `only_unreached` to those whom it did not reach.  With `strict` a warning keeps the gate shut; findings with a code
+    of `only` (`Address.key`), if there are any.  `start_over` sends to everyone whatever an earlier run did,
+    `only_unreached` to those whom it did not reach.  With `strict` a warning fails the checks; findings with a code
     in `ignored` do not count.  `follow_up` names the run whose recipients get the next message; they are the list where
     the settings name none.
     """
@@ -101,7 +101,7 @@ class Order:
     dry_run: bool = False
     paced: bool = False
     only: frozenset[str] = frozenset()
-    begin_anew: bool = False
+    start_over: bool = False
     only_unreached: bool = False
     strict: bool = False
     ignored: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ class Order:
 
 
 def is_rehearsal(settings: Settings, order: Order) -> bool:
-    """Whether nobody on the list is written to.  Raises `ConfigError` for a sample that would be."""
+    """Whether no one on the list is written to.  Raises `ConfigError` for a sample that would be."""
     kind = _needed(settings.routes)[0].relay.kind  # all are of one
     if order.sample is not None and not (kind.is_rehearsal or order.redirect_to or order.dry_run):
         raise ConfigError(
@@ -129,7 +129,7 @@ def routes_of(settings: Settings, order: Order) -> tuple[Route, ...]:
 
 
 def _pace_of(settings: Settings, order: Order) -> Pace:
-    """Where the mail stays on this machine there is nobody to be gentle with."""
+    """Where the mail stays on this machine there is no one to be gentle with."""
     if order.paced or not routes_of(settings, order)[0].relay.kind.is_rehearsal:
         return settings.pace
     return replace(settings.pace, rate=None)
@@ -161,10 +161,10 @@ async def order_mailing(
     refuse_other_kind(past, is_rehearsal=rehearsal, hint=_other_place(path, order, rehearsal=rehearsal))
     with _list_at_hand(settings) as source:
         digest = _list_digest(settings, source, followed)
-        begins_anew = rehearsal or order.begin_anew or order.only_unreached
+        starts_over = rehearsal or order.start_over or order.only_unreached
         schedule = schedule_to_setting(settings.schedule)
         changed = past.changes(settings.campaign, digest, schedule)
-        if (past.has_begun or (past.is_planned and not changed)) and not begins_anew:
+        if (past.has_begun or (past.is_planned and not changed)) and not starts_over:
             if changed:
                 refuse_changed(past, changed, command=order.command)
             if past.tally[Status.CANCELLED]:
@@ -227,7 +227,7 @@ def _look_first(settings: Settings, order: Order) -> Past:
     Targets(path, inputs=settings.inputs).check()
     past = look(path)
     # Of a pass that follows another, the reports get names that are free.
-    is_next = past.has_begun and not past.is_rehearsal and (order.begin_anew or order.only_unreached)
+    is_next = past.has_begun and not past.is_rehearsal and (order.start_over or order.only_unreached)
     usual = () if is_next else reports_beside(path, past.number)
     Targets(path, order.reports or usual, order.trace, settings.inputs).check()
     return past
@@ -384,7 +384,7 @@ def messages(
 
     `covers` gives a few rows that together take every branch of the message that any row takes.  A row chosen
     by number or address is shown even if `--where` or a suppression list leaves it out.  Bad rows are passed over;
-    in place of a message that does not render comes the reason.  `doubted` is told first of each name in the messages
+    in place of a message that does not render comes the reason.  `doubted` first gets each name in the messages
     that several columns have.  Of a `follow_up` there are only messages to those whom the run reached.  Raises
     `ListError`, and for a run that cannot be followed what `read_followed()` raises.
     """

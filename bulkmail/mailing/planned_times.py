@@ -127,7 +127,7 @@ def planned_until(outbox: Outbox, pace: Pace) -> float:
 
 
 def notices_of(schedule: Schedule | None, *, is_rehearsal: bool, asks_for_now: bool) -> list[str]:
-    """What whoever starts a run with planned times may not expect."""
+    """What anyone who starts a run with planned times may not expect."""
     if schedule is None:
         return []
     found = []

@@ -40,7 +40,7 @@ class Standing(Enum):
     """How far an earlier run came."""
 
     NONE = "none"  # there is no outbox
-    UNTOUCHED = "untouched"  # nothing came of it for anybody: it can be replaced
+    UNTOUCHED = "untouched"  # nothing came of it for anyone: it can be replaced
     UNFINISHED = "unfinished"
     FINISHED = "finished"
 
@@ -74,7 +74,7 @@ class Past:
 
     @property
     def has_begun(self) -> bool:
-        """Whether somebody may have been written to."""
+        """Whether someone may have been written to."""
         return self.standing in (Standing.UNFINISHED, Standing.FINISHED)
 
     @property
@@ -216,7 +216,7 @@ def retries(past: Past) -> list[str]:
 def _ways_with_the_new(command: str) -> list[str]:
     return [
         f"`{command} --changed` sends the message and list of now to those not yet reached",
-        f"`{command} --new` sends them to everybody again",
+        f"`{command} --new` sends them to everyone again",
     ]
 
 
@@ -253,7 +253,7 @@ def take_over(outbox: Outbox, old: Path, *, durability: Durability) -> Outbox:
     number = _free_number(old)
     outbox.set_setting(NUMBER, str(number + 1))
     outbox.close()
-    with Outbox.open(old):  # nobody sends from it, and closing it leaves a single file
+    with Outbox.open(old):  # no one sends from it, and closing it leaves a single file
         pass
     os.link(old, _numbered(old, number))
     os.replace(new, old)
@@ -315,7 +315,7 @@ def reports_beside(outbox: Path, number: int) -> tuple[Path, ...]:
 
 
 def empty_inbox(outbox: Outbox, routes: Sequence[Route]) -> None:
-    """A rehearsal always begins anew: what an earlier one kept beside this outbox goes.
+    """A rehearsal always begins again: what an earlier one kept beside this outbox goes.
 
     Raises `ConfigError` for a mail folder that no rehearsal made.
     """

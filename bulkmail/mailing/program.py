@@ -92,20 +92,20 @@ Attached = str | os.PathLike[str] | Attachment | RowAttachment
 def read_attachments(
     items: Iterable[Attached], *, root: str | os.PathLike[str]
 ) -> tuple[tuple[Attachment, ...], tuple[RowAttachment, ...]]:
-    """What everybody gets, read now, and what each row names below `root`.  Raises `ConfigError`."""
-    everybody: list[Attachment] = []
+    """What everyone gets, read now, and what each row names below `root`.  Raises `ConfigError`."""
+    everyone: list[Attachment] = []
     rows: list[RowAttachment] = []
     for item in items:
         if isinstance(item, Attachment):
-            everybody.append(item)
+            everyone.append(item)
         elif isinstance(item, RowAttachment):
             rows.append(item)
         elif isinstance(item, str) and is_template(item):
             rows.append(RowAttachment(Template("attachments", item), os.path.abspath(root)))
         else:
             name = Path(item).name
-            everybody.append(Attachment(name, guess_type(name), _read(Path(item), "the attachment")))
-    return tuple(everybody), tuple(rows)
+            everyone.append(Attachment(name, guess_type(name), _read(Path(item), "the attachment")))
+    return tuple(everyone), tuple(rows)
 
 
 def with_page_files(campaign: Campaign, folder: str | os.PathLike[str]) -> Campaign:

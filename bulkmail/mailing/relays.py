@@ -234,7 +234,7 @@ async def open_relay(
 ) -> AsyncIterator[Connect]:
     """Opens sessions with `relay` as long as the context lasts.
 
-    `notify` is told what whoever looks after the relay should know.  `inbox` is where a sandbox keeps its mail unless
+    `notify` gets what the relay's administrator should know.  `inbox` is where a sandbox keeps its mail unless
     its URL says so; None lets the mail go with the context.  `trace` gets every conversation.  `tls_context`
     takes the place of the one that is made of the relay's settings.  Raises `ConfigError` when the certificates named
     for it cannot be read, `RelayError` when no mail can be kept.

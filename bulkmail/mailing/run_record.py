@@ -95,7 +95,7 @@ def _read_other(kind: type, text: object) -> tzinfo:
 
 
 class RestNote:
-    """Stands between the engine and whoever watches it."""
+    """Stands between the engine and anyone who watches it."""
 
     def __init__(self, outbox: Outbox, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
@@ -103,7 +103,7 @@ class RestNote:
         self._is_noted = bool(outbox.settings.get(REST))
 
     def observe(self, event: Event) -> None:
-        """The engine tells."""
+        """An event from the engine."""
         if isinstance(event, Hold):
             self._note(event)
         elif self._is_noted and isinstance(event, DeliveryResult):
@@ -129,11 +129,11 @@ class RestNote:
 
 log = logging.getLogger("bulkmail.mailing")
 
-EVERY = 2.0  # seconds between two entries, unless somebody new complains or has to be left alone
+EVERY = 2.0  # seconds between two entries, unless someone new complains or has to be left alone
 
 
 class SlowdownNote:
-    """Stands between the engine and whoever watches it."""
+    """Stands between the engine and anyone who watches it."""
 
     def __init__(self, outbox: Outbox, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
@@ -148,7 +148,7 @@ class SlowdownNote:
         return [slowdown.shifted(ahead) for slowdown in self._slowdowns]
 
     def observe(self, event: Event) -> None:
-        """The engine tells."""
+        """An event from the engine."""
         if isinstance(event, Slowed):
             before = self._slowdowns.note(event.slowdown)
             self._is_changed = True
@@ -175,7 +175,7 @@ class SlowdownNote:
 
 
 def lift_rests(outbox: Outbox) -> None:
-    """Nobody who wanted to be left alone in an earlier run is any longer, by the user's word."""
+    """No one who wanted to be left alone in an earlier run is any longer, by the user's word."""
     known = slowdowns_of(outbox.settings)
     if any(slowdown.until for slowdown in known):
         outbox.set_setting(SLOWDOWNS, recorded_slowdowns(replace(slowdown, until=0.0) for slowdown in known))

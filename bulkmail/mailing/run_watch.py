@@ -135,7 +135,7 @@ def record_notify(outbox: Outbox, settings: NotifySettings) -> None:
 
 
 class RunWatch:
-    """Notifies of one run, if anybody is to be notified.  `say` gets what failed, for the screen.
+    """Notifies of one run, if anyone is to be notified.  `say` gets what failed, for the screen.
 
     From `begin()` to `ended()` a note in the state folder says that the run is under way, so that another command can
     notify of it should this process be killed.
@@ -232,7 +232,7 @@ class RunWatch:
             tally = self._mailing.tally
         except OutboxError:  # `finish` says so, too
             tally = Tally(0)
-        if outbox.path is not None:  # before the outbox is free: nobody else may take this run for a killed one
+        if outbox.path is not None:  # before the outbox is free: no one else may take this run for a killed one
             await to_thread.run_sync(claim_note, outbox.path)
         failed: Exception | None = None
         try:
@@ -288,7 +288,7 @@ def _name_of(outbox: Outbox | OutboxReader) -> str:
 
 
 async def notify_if_killed(outbox: Path, *, backoff: Sequence[float] = ()) -> list[str]:
-    """Notifies, once, of a run whose process is gone and that nobody was notified of; returns what failed, in words.
+    """Notifies, once, of a run whose process is gone and that no one was notified of; returns what failed, in words.
 
     Nothing is asked of the terminal: a password that cannot be found is one of the faults.
     """
@@ -335,7 +335,7 @@ def _look(outbox: Path, note: RunNote) -> tuple[Tally, NotifiedRun, MailWay | No
 
 
 def failed_notification(outbox: Path) -> tuple[str, ...]:
-    """Why nobody could be notified of the last end of the run in `outbox`; empty if all is well."""
+    """Why no one could be notified of the last end of the run in `outbox`; empty if all is well."""
     note = note_of(outbox)
     return note.failed if note is not None else ()
 

@@ -15,7 +15,7 @@ from bulkmail.model.errors import ConfigError, OutboxError, SuppressionError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.suppression import ALL_LISTS, SuppressionPolicy, SuppressionRules, campaign_scope, list_scope
 from bulkmail.outbox.reader import OutboxReader, is_outbox
-from bulkmail.recipients.screening import REACHED_NOBODY, Suppression
+from bulkmail.recipients.screening import REACHED_NO_RECIPIENT, Suppression
 from bulkmail.settings.presets import known_providers
 from bulkmail.settings.suppressions import VARIABLE, SuppressionSettings
 from bulkmail.suppression.index import SuppressionIndex
@@ -45,7 +45,7 @@ def add_reached(suppression: Suppression, outbox: Path) -> None:
     """Adds the recipients that the run in `outbox` reached: none if it is a rehearsal.  Raises `OutboxError`."""
     with OutboxReader.open(outbox) as reader:
         if reader.is_rehearsal:
-            suppression.notices.append(f"{outbox}: {REACHED_NOBODY}")
+            suppression.notices.append(f"{outbox}: {REACHED_NO_RECIPIENT}")
         suppression.add_keys(reader.reached(), name=f"{outbox.name}: reached already")
 
 
@@ -97,7 +97,7 @@ def check_there(files: Iterable[str]) -> None:
             raise ConfigError(
                 f"{printable(file, 4_000)}: this suppression file of the run is gone, so that recipients who have opted"
                 " out since it began would be sent to",
-                hint="put it back; if nobody has opted out, an empty file by that name will do",
+                hint="put it back; if no one has opted out, an empty file by that name will do",
             )
 
 
@@ -197,7 +197,7 @@ class ReadList:
 def intake_overdue(used: ListInUse | None, *, now: float | None = None) -> float:
     """Seconds for which intake should have succeeded and has not; 0.0 without a list, or one that cannot be read.
 
-    Whoever needs the list to be read says so elsewhere.  Blocks.
+    Anyone who needs the list to be read says so elsewhere.  Blocks.
     """
     if used is None or not os.path.exists(used.file):
         return 0.0

@@ -74,7 +74,7 @@ def _other_key(file: str, what: str) -> ConfigError:
 
 
 def known_run(outbox: Outbox | OutboxReader, path: Path | None = None) -> KnownRun:
-    """What the register is told of a run, whose outbox is at `path`."""
+    """What the register stores of a run, whose outbox is at `path`."""
     campaign = outbox.campaign
     return KnownRun(
         0,
@@ -94,28 +94,28 @@ def key_id_of(key: bytes) -> str:
 
 def verifier_of(
     runs: Callable[[], Iterable[KnownRun]],
-    told: Callable[[str], None],
+    reported: Callable[[str], None],
     *,
     served: Callable[[], Iterable[Secret]] = lambda: (),
 ) -> VerifyUnsubscribe:
     """Verifies tokens with the keys that [serve] names and the campaigns of `runs` do; they are looked up when the
     first token comes.
 
-    `served` gives those of [serve], of which a command may be the source; it may raise `ConfigError`.  `told` gets a
+    `served` gives those of [serve], perhaps from a command; it may raise `ConfigError`.  `reported` gets a
     sentence about each key that cannot be had.
     """
-    return _Verifier(runs, told, served)
+    return _Verifier(runs, reported, served)
 
 
 class _Verifier:
     def __init__(
         self,
         runs: Callable[[], Iterable[KnownRun]],
-        told: Callable[[str], None],
+        reported: Callable[[str], None],
         served: Callable[[], Iterable[Secret]],
     ) -> None:
         self._runs = runs
-        self._told = told
+        self._reported = reported
         self._served = served
 
     def __call__(self, token: str) -> tuple[Address, str] | None:
@@ -128,7 +128,7 @@ class _Verifier:
         try:
             served += [key.reveal() for key in self._served()]
         except ConfigError as error:
-            self._told(f"unsubscribe requests by mail cannot be verified with the keys of [serve]: {error}")
+            self._reported(f"unsubscribe requests by mail cannot be verified with the keys of [serve]: {error}")
         places: dict[str, str] = {}
         for run in self._runs():
             if not run.outbox:
@@ -141,7 +141,7 @@ class _Verifier:
                 places[place] = ""
                 if commands_of(place):
                     if not served:
-                        self._told(
+                        self._reported(
                             f"unsubscribe requests by mail for {campaign.name!r} cannot be verified: its key comes from"
                             " a command, which intake does not run; name it with key_command below [serve]"
                         )
@@ -149,7 +149,7 @@ class _Verifier:
                 try:
                     key = find_keys(replace(campaign, dkim=())).unsubscribe
                 except ConfigError as error:
-                    self._told(f"unsubscribe requests by mail for {campaign.name!r} cannot be verified: {error}")
+                    self._reported(f"unsubscribe requests by mail for {campaign.name!r} cannot be verified: {error}")
                     continue
                 places[place] = key.reveal() if key is not None else ""
         return tuple(dict.fromkeys([*served, *(key for key in places.values() if key)]))

@@ -39,7 +39,7 @@ PRESETS: dict[str, frozenset[str]] = {
     "": frozenset(),
     "ses": frozenset({"message-id", "date"}),  # Amazon SES writes its own
 }
-SHORTEST_RSA = 1024  # bits, RFC 8301 §3.2: nobody accepts less
+SHORTEST_RSA = 1024  # bits, RFC 8301 §3.2: no one accepts less
 
 _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _LABELS = lazy_pattern(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -140,7 +140,7 @@ class Signer:
 
 
 class Signers:
-    """Signs messages made on one plan; what of it is the same for everybody is made canonical once."""
+    """Signs messages made on one plan; what of it is the same for everyone is made canonical once."""
 
     def __init__(self, signers: Sequence[Signer], segments: Sequence[object]) -> None:
         """`segments` are the plan's: those that are bytes are shared by all messages."""

@@ -15,10 +15,10 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 
 PLACEHOLDER = "{verp}"
-"""The address that is written to: anybody can read and write it."""
+"""The address that is written to: anyone can read and write it."""
 
 TOKEN = "{bounce}"  # noqa: S105 - the name of a placeholder
-"""A short token of `bounce_token`: nobody else can make one."""
+"""A short token of `bounce_token`: no one else can make one."""
 
 
 SIGNS = "-+=._"
@@ -81,14 +81,14 @@ class Pattern:
 
 @lru_cache(maxsize=1024)
 def parse_pattern(text: str) -> Pattern:
-    """`Pattern.parse`, remembered: nearly always it is the same for everybody."""
+    """`Pattern.parse`, remembered: nearly always it is the same for everyone."""
     return Pattern.parse(text)
 
 
 def decode_verp(reverse_path: str, pattern: str) -> Address | None:
     """Who a bounce to `reverse_path` is about, `pattern` being the campaign's setting; None when that cannot be told.
 
-    Anybody can write to such an address: believe a bounce only as far as its content does.  Raises `ValueError` for a
+    Anyone can write to such an address: believe a bounce only as far as its content does.  Raises `ValueError` for a
     pattern that is none.
     """
     return parse_pattern(pattern).take(reverse_path)

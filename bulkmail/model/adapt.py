@@ -96,7 +96,7 @@ class AdaptiveRate:
         return replace(self, since=now, is_blocked=False, peak=max(low, sustained or self.peak))
 
     def is_rising(self, now: float) -> bool:
-        """Whether it will be higher soon, if nobody complains."""
+        """Whether it will be higher soon, if no one complains."""
         return self.is_lowered(now) and not self.is_blocked
 
     def is_lowered(self, now: float) -> bool:
@@ -130,7 +130,7 @@ class Share:
     since: float = -math.inf
 
     def take(self, count: int = 1) -> Share:
-        """So many more were taken."""
+        """This many more were taken."""
         return replace(self, taken=self.taken + count)
 
     def complain(self, now: float) -> Share:
@@ -152,7 +152,7 @@ SUCCESSES = 100  # messages taken, for one more session
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyLimit:
-    """How many sessions a provider or relay bears, between 1 and `limit`.  Times are monotonic seconds.
+    """How many sessions a provider or relay tolerates, between 1 and `limit`.  Times are monotonic seconds.
 
     A refusal for too many sessions leaves as many as were open; any other complaint halves them.  One more is tried
     after 100 messages were taken; a number that was refused after a minute, and each time that it is refused again
@@ -173,7 +173,7 @@ class ConcurrencyLimit:
         return self.allowed or self.limit
 
     def refuse(self, now: float, *, open: int) -> ConcurrencyLimit:
-        """The server said that there are too many; `open` are those that it bears beside the one it refused."""
+        """The server said that there are too many; `open` are those that it tolerates beside the one it refused."""
         size = max(1, min(self.size, open))
         again = self.refused == size + 1
         if again and now < self.retry_at:  # several were opening at once; they are one question and one answer
@@ -203,7 +203,7 @@ class ConcurrencyLimit:
 class Meter:
     """How many messages a second were taken: the mean over the last one to two times `span` seconds, monotonic ones.
 
-    The only one here that changes in place: it is told of every message.
+    The only one here that changes in place: it sees every message.
     """
 
     __slots__ = ("_before", "_begun", "_begun_before", "_count", "_span")
@@ -216,7 +216,7 @@ class Meter:
         self._begun_before = 0.0
 
     def take(self, now: float, count: int = 1) -> None:
-        """So many more were taken."""
+        """This many more were taken."""
         if not 0 <= now - self._begun < self._span:
             self._turn(now)
         self._count += count

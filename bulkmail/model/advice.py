@@ -60,7 +60,7 @@ ADVICE: dict[Reason, Advice] = {
     ),
     Reason.BLOCK_LISTED: Advice(
         "says that this address is on a block list",
-        "have it taken off the list that the reply names, or send through another relay",
+        "have it removed from the list that the reply names, or send through another relay",
     ),
     Reason.UNAUTHENTICATED: Advice(
         "refuses mail whose SPF, DKIM or DMARC check fails",

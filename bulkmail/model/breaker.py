@@ -59,7 +59,7 @@ class BreakerLimits:
 _MOST_COPIES = 10_000  # addresses of copies that are remembered
 POLICY_REASONS = frozenset({Reason.POLICY, Reason.REFUSED, Reason.CONTENT_REFUSED, Reason.RECIPIENT_RULE})
 MOST_STRIKES = 3
-"""Recipients in a row that are refused because of us, before nobody else is tried."""
+"""Recipients in a row that are refused because of us, before no one else is tried."""
 
 
 class Strikes:
@@ -68,7 +68,7 @@ class Strikes:
     def __init__(self) -> None:
         self._struck: set[int] = set()
         self._names_us = False  # at least one of these refusals
-        self._earlier: set[int] = set()  # refused by a policy that names nobody, before others were accepted
+        self._earlier: set[int] = set()  # refused by a policy that names no one, before others were accepted
 
     def accepted(self) -> None:
         """Something was."""
@@ -78,7 +78,7 @@ class Strikes:
             self._names_us = False
 
     def is_own(self, delivery_id: int, *, has_others: Callable[[Collection[int]], bool]) -> bool:
-        """Whether a policy that names nobody is this recipient's: nothing speaks for its being about us.
+        """Whether a policy that names no one is this recipient's: nothing speaks for its being about us.
 
         So it is when the recipient got that before and others were accepted since, and when the list ends before a
         few recipients got it.  `has_others` as for `strike()`.
@@ -129,7 +129,7 @@ class Breaker:
         self._tripped = ""  # the key of those that tripped it
 
     def spared(self, event: Reply | Fault, verdict: Verdict) -> Verdict:
-        """The verdict on what still comes after a trip: in the words of that, it is nobody's fault."""
+        """The verdict on what still comes after a trip: in the words of that, it is no one's fault."""
         if not self._tripped or policy_key(event, verdict) != self._tripped:
             return verdict
         return replace(verdict, outcome=Outcome.DEFERRED, counts=False)
@@ -251,7 +251,7 @@ def policy_key(event: Reply | Fault, verdict: Verdict) -> str:
 
 
 class CanaryBreaker(Breaker):
-    """Watches those that go ahead, too: when the last of them has an outcome, it gives back what was nobody's fault.
+    """Watches those that go ahead, too: when the last of them has an outcome, it gives back what was no one's fault.
 
     `messages` are the outcomes of earlier runs and passes by `ahead_key()`.
     """
@@ -331,7 +331,7 @@ def judge_canary(outcomes: Mapping[Outcome, int], scopes: Mapping[Scope, int], l
 
     `outcomes` are what the canary's messages have come to, each counted once; `scopes` whose doing the rejections were.
     None of them accepted is a reason, more than `canary_share` of them rejected too, and one in doubt.  Deferred ones
-    are no reason as long as somebody was accepted: greylisting is common.
+    are no reason as long as someone was accepted: greylisting is common.
     """
     total = sum(outcomes.values())
     rejected, accepted = outcomes.get(Outcome.REJECTED, 0), outcomes.get(Outcome.ACCEPTED, 0)
@@ -345,7 +345,7 @@ def judge_canary(outcomes: Mapping[Outcome, int], scopes: Mapping[Scope, int], l
         about = f", {by_message:,} of them for what is in the message" if by_message else ""
         why = f"{rejected:,} were rejected{about} (the limit is {limits.canary_share:.0%})"
     elif in_doubt:
-        why = f"of {in_doubt:,} nobody knows whether they arrived"
+        why = f"of {in_doubt:,} no one knows whether they arrived"
     else:
         return None
     return Trip(

@@ -1,4 +1,4 @@
-"""What is to be said to everybody: sender, message, headers, enclosures; a snapshot that needs no files any more."""
+"""What is to be said to everyone: sender, message, headers, enclosures; a snapshot that needs no files any more."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def is_template(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that everybody gets.  `content_type` is `type/subtype`."""
+    """A file that everyone gets.  `content_type` is `type/subtype`."""
 
     filename: str
     content_type: str

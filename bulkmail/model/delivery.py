@@ -101,7 +101,7 @@ def accepted(delivery: Delivery, *, at: float) -> Delivery:
 def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, jitter: float) -> Delivery:
     """The delivery after `attempt`.  `jitter` is a random number in [0, 1).
 
-    A verdict that stops the campaign leaves the status as it is: the row was not at fault and nobody forgets it.
+    A verdict that stops the campaign leaves the status as it is: the row was not at fault and no one forgets it.
     So does one that strikes or probes, and the row waits longer each time, so that others are tried before it.
     Tries that do not count are free up to `MOST_FREE_TRIES`; nothing is asked for for ever.  A server that says when to
     come back is not asked sooner.

@@ -1,4 +1,4 @@
-"""What a store hands out to be sent, and what it is told about it."""
+"""What a store hands out to be sent, and what is reported back to it."""
 
 from __future__ import annotations
 

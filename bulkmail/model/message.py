@@ -11,7 +11,7 @@ from msgspec import Struct
 
 # Both are made for every message: making a Struct takes a tenth of the time.
 class Envelope(Struct, frozen=True):
-    """Who the relay is told it is from and to.  All paths are addresses without angle brackets (RFC 5321 §2.3.1).
+    """What the relay gets as sender and recipients.  All paths are addresses without angle brackets (RFC 5321 §2.3.1).
 
     An empty reverse path is the null path `<>`.  `copies` are further forward paths of the same transaction.
     """

@@ -1,4 +1,4 @@
-"""One person of the list, and one row that is nobody."""
+"""One person of the list, and one row that is no one."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that nobody can be written to from.  `reason` is a sentence; `fields` is what could be read of it."""
+    """A row that no one can be written to from.  `reason` is a sentence; `fields` is what could be read of it."""
 
     reason: str
     fields: Mapping[str, object]

@@ -25,7 +25,7 @@ class Kind(Enum):
 
     @property
     def is_rehearsal(self) -> bool:
-        """Whether nobody is written to."""
+        """Whether no one is written to."""
         return self is not Kind.SMTP
 
 
@@ -39,7 +39,7 @@ class Tls(Enum):
 
 
 class Secret:
-    """A password: shows itself to nobody but `reveal()`."""
+    """A password: shows itself to no one but `reveal()`."""
 
     __slots__ = ("_text",)
 
@@ -100,7 +100,7 @@ class Relay:
     """A relay without its password, so that it can be shown, logged and stored.
 
     `connections` is the most sessions at a time, 1 to 1000; `depth` the most messages under way on one of them, 1 to
-    64, where the relay bears it.  `directory` is where `maildir:` (or the sandbox, if it
+    64, where the relay tolerates it.  `directory` is where `maildir:` (or the sandbox, if it
     says so) keeps mail.  `password_from` names where the password comes from: `"env:NAME"`, `"file:PATH"`,
     `"keyring:"`, `"command:…"`, or empty for the usual places.  A login by access token has `token_from`, `"file:PATH"`
     or `"command:…"`, or `oauth`, instead.  `client_certificate` and `client_key` are PEM files, the key also in the
@@ -166,7 +166,7 @@ class Relay:
 
     @classmethod
     def parse(cls, url: str) -> Relay:
-        """The relay a URL means.  Raises `ConfigError`, also for a password in it: that would be seen by everybody."""
+        """The relay a URL means.  Raises `ConfigError`, also for a password in it: that would be seen by everyone."""
         if has_control(unquote(url.strip())):
             raise ConfigError("the relay URL has a control character in it", hint=EXAMPLES)
         scheme, colon, rest = url.strip().partition(":")
@@ -324,7 +324,7 @@ def _tls(scheme: str, options: dict[str, str], *, host: str) -> Tls:
             raise ConfigError("smtps: has TLS from the first byte; tls= does not go with it", hint=EXAMPLES)
         return Tls.IMPLICIT
     try:
-        # LMTP is spoken to a neighbour: on this machine nobody can listen to it.
+        # LMTP is spoken to a neighbour: on this machine no one can listen to it.
         tls = Tls(options.get("tls", "off" if scheme == "lmtp" and is_this_machine(host) else "required"))
         if tls is Tls.IMPLICIT:
             raise ValueError

@@ -121,7 +121,7 @@ def asked_until(text: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long a relay or a provider is left alone that failed, or complained, so many times in a row; in seconds.
+    """How long a relay or a provider is left alone that failed, or complained, this many times in a row; in seconds.
 
     Without `schedule` the waits double from `first` up to `longest`, each spread over 50 % to 100 % of itself.  With
     one they are its steps, kept exactly, and the last of them holds for all that come after it.

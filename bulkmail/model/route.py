@@ -14,7 +14,7 @@ from bulkmail.model.quota import Quota, parse_quota
 from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Relay
 
-ANYBODY = "*"
+ANY = "*"
 MOST = 1000
 LONGEST_NAME = 60  # characters
 
@@ -111,7 +111,7 @@ def parse_patterns(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def _parse_pattern(text: str) -> str:
-    if text == ANYBODY:
+    if text == ANY:
         return text
     below, domain = ("*.", text[2:]) if text.startswith("*.") else ("", text.removeprefix("@"))
     try:
@@ -121,12 +121,12 @@ def _parse_pattern(text: str) -> str:
 
 
 def _fits(pattern: str, domain: str) -> bool:
-    return pattern in (ANYBODY, domain) or (pattern.startswith("*.") and domain.endswith(pattern[1:]))
+    return pattern in (ANY, domain) or (pattern.startswith("*.") and domain.endswith(pattern[1:]))
 
 
 def _closeness(pattern: str) -> tuple[bool, int]:
     """The greater, the more closely it names a domain: the domain itself, then the longest `*.` above it, then `*`."""
-    return (not pattern.startswith("*"), 0 if pattern == ANYBODY else len(pattern))
+    return (not pattern.startswith("*"), 0 if pattern == ANY else len(pattern))
 
 
 _Closeness = tuple[bool, int]
@@ -148,7 +148,7 @@ def serving(routes: Sequence[Route], *, sender: str, recipient: str) -> tuple[in
 
 
 def _closest(patterns: tuple[str, ...], domain: str) -> _Closeness | None:
-    return max((_closeness(pattern) for pattern in patterns or (ANYBODY,) if _fits(pattern, domain)), default=None)
+    return max((_closeness(pattern) for pattern in patterns or (ANY,) if _fits(pattern, domain)), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +196,12 @@ def _overlap(first: Route, second: Route, routes: Sequence[Route]) -> tuple[str,
 
 
 def _pairs(route: Route) -> list[tuple[str, str]]:
-    return list(product(route.senders or (ANYBODY,), route.recipients or (ANYBODY,)))
+    return list(product(route.senders or (ANY,), route.recipients or (ANY,)))
 
 
 def _common(one: str, other: str) -> str | None:
     """The pattern of what fits both; None when nothing does."""
     narrow, wide = sorted((one, other), key=_closeness, reverse=True)
-    if wide == ANYBODY or narrow == wide:
+    if wide == ANY or narrow == wide:
         return narrow
     return narrow if wide.startswith("*.") and narrow.removeprefix("*").endswith(wide[1:]) else None

@@ -84,7 +84,7 @@ class _State:
             self.lowest = self.speed.low if self.lowest is None else min(self.lowest, self.speed.low)
 
     def suspend(self, now: float, *, asked: float, least: float, jitter: float) -> None:
-        """Leaves it alone for a while; what is heard while it rests already was under way before."""
+        """Leaves it alone for a while; what is heard while it pauses already was under way before."""
         if not self.is_suspended(now):
             self.in_row += 1
         seconds = self.backoff.wait(max(1, self.in_row), jitter=jitter, asked=asked, least=least)
@@ -202,7 +202,7 @@ class Shaper:
         return wait if state.hold is NO_HOLD else max(wait, _rest(state, now))
 
     def is_left_alone(self, relay: str, provider: str, now: float) -> bool:
-        """Whether `provider` is held back by more than a rate: it rests, or takes nothing at all."""
+        """Whether `provider` is held back by more than a rate: it pauses, or takes nothing at all."""
         state = self._provider(relay, provider)
         return state.is_suspended(now) or state.speed.is_blocked
 
@@ -282,7 +282,7 @@ class Shaper:
             state.suspend(now, asked=decision.asked, least=decision.verdict.suspend, jitter=jitter)
 
     def connections(self, relay: str) -> int:
-        """The most sessions that `relay` bears just now, 1 or more."""
+        """The most sessions that `relay` tolerates just now, 1 or more."""
         concurrency = self._relays[relay].concurrency
         return concurrency.allowed or concurrency.limit
 

@@ -12,7 +12,7 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.text import printable
 
 LONGEST_NAME = 200  # characters of who asked
-NOBODY_NAMED = "an unnamed user"
+NO_ONE_NAMED = "an unnamed user"
 _LAST = 253_402_000_000  # in the year 9999, wherever the clock stands
 
 
@@ -20,7 +20,7 @@ _LAST = 253_402_000_000  # in the year 9999, wherever the clock stands
 class StopRequest:
     """`by` is a user and a computer, `at` wall-clock seconds; with `now` messages under way are aborted."""
 
-    by: str = NOBODY_NAMED
+    by: str = NO_ONE_NAMED
     at: Annotated[float, msgspec.Meta(ge=0, le=_LAST)] = 0.0
     now: bool = False
 
@@ -36,7 +36,7 @@ class StopRequest:
             found = msgspec.json.decode(kept, type=cls)
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise OutboxError(f"this is no request to stop: {error}") from None
-        return cls(printable(found.by, LONGEST_NAME) or NOBODY_NAMED, found.at, found.now)
+        return cls(printable(found.by, LONGEST_NAME) or NO_ONE_NAMED, found.at, found.now)
 
     @property
     def sentence(self) -> str:

@@ -39,7 +39,7 @@ SILENCE_NOTED_AGAIN_AFTER = 60.0
 RELAY_FULL_AFTER = 10.0
 """How long a relay may keep all its sessions busy without getting anywhere before others do its work."""
 
-# -- complaints, and what is told of them
+# -- throttling, and what is reported of it
 
 COMPLAINTS_MERGED_WITHIN = 2.0
 """Complaints this close are about what was already under way, and count as one."""

@@ -244,7 +244,7 @@ def _about_us() -> Iterator[Rule]:
 
 
 def _limits() -> Iterator[Rule]:
-    """Limits on sending: nobody's address is at fault."""
+    """Limits on sending: no one's address is at fault."""
     for span, verdict in (
         (Span.HOUR, quota(HOUR, label="hourly sending quota used up")),
         (Span.DAY, quota(DAY, label="daily sending quota used up")),
@@ -293,7 +293,7 @@ _RULES = (
         stages=_RCPT,
         text=_OF_NO_TIME + r".*too many recipients\b",
     ),
-    # Before anybody is named it is the relay that is busy; afterwards it may be the recipient's provider.
+    # Before anyone is named it is the relay that is busy; afterwards it may be the recipient's provider.
     _codes("421 45", deferred(Scope.PROVIDER, Reason.THROTTLED, counts=False), enhanced="4.7.28 4.7.5?? 4.7.6??"),
     _codes("421 45", deferred(Scope.PROVIDER, Reason.THROTTLED, counts=False), text=r"\[TSS0"),
     # The sending account.

@@ -11,7 +11,7 @@ from bulkmail.model.ramp import Ramp
 from bulkmail.outbox.ledger import Ledger, Reservation
 
 BATCH = 20  # recipients that are reserved at a time, at first: as many as a crash makes us forgo
-MOST = 2_000  # of them, for whoever spends them within moments
+MOST = 2_000  # of them, for anyone who spends them within moments
 QUICK, SLOW = 2.0, 20.0  # seconds that they should last, at least and at most
 EARLY = 20.0  # seconds before a reservation ends at which the next one is due
 
@@ -80,7 +80,7 @@ class Allowance:
             await anyio.to_thread.run_sync(self._ledger.settle, reservation, used, now)
 
     async def pause(self, seconds: float, why: str, now: float) -> float:
-        """The provider said that a quota is used up: no run writes to anybody for `seconds`; returns until when."""
+        """The provider said that a quota is used up: no run writes to anyone for `seconds`; returns until when."""
         return await anyio.to_thread.run_sync(self._ledger.pause, seconds, why, now)
 
     def _reserve(self, wanted: int, now: float) -> Reservation | Hold:

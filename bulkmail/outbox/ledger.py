@@ -151,7 +151,7 @@ class Ledger:
                 _spend(connection, now, min(used, row[0]))
 
     def pause(self, seconds: float, why: str, now: float) -> float:
-        """Nobody is written to for `seconds`, two days at most; returns until when.  A longer pause stays."""
+        """No one is written to for `seconds`, two days at most; returns until when.  A longer pause stays."""
         with self._writing() as connection:
             _heal(connection, now)
             until = now + min(seconds, LONGEST_PAUSE)
@@ -162,13 +162,13 @@ class Ledger:
             return until
 
     def paused(self, now: float) -> Hold | None:
-        """Until when the account rests, and why; None when it does not."""
+        """Until when the account pauses, and why; None when it does not."""
         with self._writing() as connection:
             _heal(connection, now)
             return _pause(connection, now)
 
     def lift(self) -> None:
-        """The account rests no longer: by the user's word."""
+        """The account pauses no longer: by the user's word."""
         with self._writing() as connection:
             connection.execute("DELETE FROM pause")
 
@@ -256,7 +256,7 @@ def _heal(connection: sqlite3.Connection, now: float) -> None:
     for row_id, until, count in connection.execute("SELECT id, until, count FROM reserved").fetchall():
         if until > now + LONGEST_HOLD:
             connection.execute("UPDATE reserved SET until = ? WHERE id = ?", (now + LONGEST_HOLD, row_id))
-        elif until < now - LONGEST_HOLD:  # whoever held it is gone
+        elif until < now - LONGEST_HOLD:  # anyone who held it is gone
             connection.execute("DELETE FROM reserved WHERE id = ?", (row_id,))
             _spend(connection, until, count)
     latest = now + LONGEST_HOLD

@@ -12,7 +12,7 @@ from bulkmail.outbox.encoding import storable
 from bulkmail.outbox.entries import Doubtful
 
 _LAST_AT = "(SELECT at + took FROM attempt WHERE attempt.id = last_attempt)"
-# Patience begins anew.  A row that certainly was not delivered also gets a new Date; one that was in doubt keeps Date,
+# Patience begins again.  A row that certainly was not delivered also gets a new Date; one that was in doubt keeps Date,
 # Message-ID and digest, so that what is sent again is the same to the byte.
 _TO_PENDING = f"""
     due_at = CASE WHEN :wait > 0 THEN coalesce({_LAST_AT}, 0.0) + :wait ELSE 0.0 END, attempts = 0, reason = '',

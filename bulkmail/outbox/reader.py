@@ -228,7 +228,7 @@ class OutboxReader:
         return self._records(_GROUPED_RECORDS if self.is_grouped else _RECORDS)
 
     def statuses(self) -> Iterator[RowStatus]:
-        """What became of each row and of its copies, in the order of the input; keys are `Address.key`s where rows have
+        """The result of each row and of its copies, in the order of the input; keys are `Address.key`s where rows have
         an address.
         """
         if self.is_grouped:
@@ -254,7 +254,7 @@ class OutboxReader:
 
         A list has nothing else.
         """
-        if self.is_grouped or self._has_unfolded():  # while somebody sends, or after a kill
+        if self.is_grouped or self._has_unfolded():  # while someone sends, or after a kill
             yield self.rows()
             return
         after = 0
@@ -458,7 +458,7 @@ class OutboxReader:
             return msgspec.convert(value, Moment | None)
 
     def _pages(self, query: str) -> Iterator[tuple[Any, ...]]:
-        """All rows of a query by id, some at a time: nobody else waits for the lock while the caller thinks."""
+        """All rows of a query by id, some at a time: no one else waits for the lock while the caller thinks."""
         after = 0
         while True:
             page = self._page(query, after)

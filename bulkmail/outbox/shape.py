@@ -1,4 +1,4 @@
-"""What tables an outbox has, held against a file that may be damaged or somebody else's."""
+"""What tables an outbox has, held against a file that may be damaged or someone else's."""
 
 from __future__ import annotations
 

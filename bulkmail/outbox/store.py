@@ -49,7 +49,7 @@ class Store:
     def settle_down(self) -> None:
         """Copies everything into the one plain file, so that no -wal or -shm stays beside it.
 
-        When somebody is reading just now, or the disk has no room for the copy, they stay; nothing is lost by that.
+        When someone is reading just now, or the disk has no room for the copy, they stay; nothing is lost by that.
         """
         if self.path is None:
             return
@@ -140,7 +140,7 @@ _EXPLANATIONS = (
     (
         "SQLITE_READONLY_ROLLBACK",
         "was left half written by a program that was killed, and has to be put in order first",
-        "do this as somebody who may write to the file and to its folder",
+        "do this as someone who may write to the file and to its folder",
     ),
     ("SQLITE_READONLY", "cannot be written", "look at the rights of the file and of its folder"),
     ("SQLITE_PERM", "cannot be opened", "look at the rights of the file and of its folder"),

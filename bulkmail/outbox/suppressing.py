@@ -37,7 +37,7 @@ def rows_to(connection: sqlite3.Connection, keys: Collection[str]) -> list[int]:
 
 
 def rows_with(connection: sqlite3.Connection, reason_of: Callable[[Address], str]) -> list[int]:
-    """Rows that have open deliveries to an address with a reason not to be written to; reads and asks them all."""
+    """Rows that have open deliveries to an address with a reason on a suppression list; reads and asks them all."""
     query = "SELECT row, forward_path FROM delivery WHERE due_at IS NOT NULL"
     return list({row for row, path in connection.execute(query) if reason_of(_address(path))})
 
@@ -45,7 +45,7 @@ def rows_with(connection: sqlite3.Connection, reason_of: Callable[[Address], str
 def suppress(
     connection: sqlite3.Connection, reason_of: Callable[[Address], str], *, rows: Collection[int] | None = None
 ) -> Suppressed:
-    """Open deliveries whose address has a reason not to be written to become SUPPRESSED; says how many there were.
+    """Open deliveries whose address has a reason on a suppression list become SUPPRESSED; says how many there were.
 
     A row whose own address has one is left out with its copies.  Each address of a ready-made message counts for
     itself.  With `rows` only those are looked at.

@@ -1,7 +1,7 @@
 """The journal of turns: what most messages leave behind is one row a commit, folded into the tables by the hundred.
 
 A row of `turn` holds, in their order, marks, releases and acceptances of deliveries that were never tried before.  An
-entry says all that the statements of `settling` would have written.  Whoever reads the outbox sees journal and tables
+entry says all that the statements of `settling` would have written.  A reader of the outbox sees journal and tables
 as one: `Outbox` folds first, a reader lays the entries over what it reads.
 """
 

@@ -94,7 +94,7 @@ def _enclosures(parsed: EmailMessage) -> Iterable[dict[str, str]]:
 
 
 class Album:
-    """Messages gathered for one page, as many as a browser bears."""
+    """Messages gathered for one page, as many as a browser can show."""
 
     def __init__(self) -> None:
         self.sheets: list[Sheet] = []

@@ -13,7 +13,7 @@ _MOST_NAMES = 20
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """The parts that people ask about, safe to print.  `names` are the hosts that it is for;
-    `is_self_signed`: nobody else vouches for it."""
+    `is_self_signed`: signed by its own key."""
 
     subject: str
     names: tuple[str, ...]

@@ -54,7 +54,7 @@ class NoMail(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Spf:
-    """The SPF record of `domain`, empty if there is none.  `lookups` are those that judging it can take, all told.
+    """The SPF record of `domain`, empty if there is none.  `lookups` are those that evaluating it can take in total.
 
     `missing` are names that it includes and that have no record.
     """
@@ -70,7 +70,7 @@ class Records:
     """What was found out.  `policy` is DMARC's `none`, `quarantine` or `reject`, empty if there is no record.
 
     `keys` are by the name of their record.  `no_mail` are domains of recipients that take no mail, and why;
-    `asked` of `domains` were asked about.  `unanswered` are questions that nobody answered.
+    `asked` of `domains` were asked about.  `unanswered` are queries without an answer.
     """
 
     spf: Spf | None = None
@@ -84,7 +84,7 @@ class Records:
 
 
 class Questions:
-    """Asks, so many at a time and never for long, and remembers what went unanswered."""
+    """Queries with limited concurrency and time, and remembers what went unanswered."""
 
     def __init__(self, ask: Ask, *, timeout: float = TIMEOUT) -> None:
         self._ask = ask
@@ -93,7 +93,7 @@ class Questions:
         self.unanswered: list[str] = []
 
     async def of(self, name: str, kind: str) -> tuple[str, ...] | None:
-        """The records, or None when nobody answers."""
+        """The records, or None without an answer."""
         async with self._few:
             with anyio.move_on_after(self._timeout):
                 try:
@@ -226,7 +226,7 @@ async def _key_state(questions: Questions, name: str, key: str) -> KeyState:
 
 
 async def _policy(questions: Questions, domain: str) -> tuple[str, str | None]:
-    """The domain whose DMARC record holds, and its policy; None when nobody answers."""
+    """The domain whose DMARC record holds, and its policy; None without an answer."""
     above = await anyio.to_thread.run_sync(organization, domain)
     for each in dict.fromkeys((domain, above)):
         texts = await questions.of(f"_dmarc.{each}", "TXT")

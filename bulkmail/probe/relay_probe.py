@@ -85,7 +85,7 @@ class RelayFacts:
     """All that was found out, as far as it went; `obstacle` is what stands in the way, None if nothing does.
 
     `extensions` are the lines of the EHLO answer, safe to print, `limits` those of RFC 9422.  `mechanism` is the login
-    that would be used, empty if there is none.  `probe_passed` tells whether several messages may be under way at a
+    that would be used, empty if there is none.  `probe_passed` says whether several messages may be under way at a
     time, None if that was not tried.  `round_trip` is in seconds.
     """
 
@@ -110,7 +110,7 @@ class RelayFacts:
 
     @property
     def is_usable(self) -> bool:
-        """Whether mail could be sent now, as far as can be told without sending any."""
+        """Whether mail could be sent now, as far as is known without sending any."""
         return self.obstacle is None and self.login is not Login.NO_PASSWORD
 
 
@@ -144,7 +144,7 @@ async def look_at(
         kinds = {tried.kind for tried in facts.addresses}
         if None not in kinds:
             kind = next((kind for kind in (Breakage.REFUSED, Breakage.TIMEOUT) if kind in kinds), Breakage.UNREACHABLE)
-            return replace(facts, obstacle=_obstacle(Fault(Stage.CONNECT, kind, "nobody answered"), feedback))
+            return replace(facts, obstacle=_obstacle(Fault(Stage.CONNECT, kind, "no answer"), feedback))
     look = _Look(facts, timeouts, feedback=feedback, sender=sender, recipient=recipient, proxy_password=proxy_password)
     return await look.run(credentials, key_password)
 
@@ -205,7 +205,7 @@ class _Look:
         return dialogue
 
     async def _open_slowly(self) -> Dialogue:
-        """Without a login.  Whoever greets late gets the time for it, unless it turns out to speak something else."""
+        """Without a login.  A server that greets late gets the time for it, unless it speaks another protocol."""
         quick = replace(self._timeouts, greeting=min(_FIRST_PATIENCE, self._timeouts.greeting))
         try:
             return await self._open(None, quick)
@@ -251,7 +251,7 @@ class _Look:
             )
         try:
             name = ehlo_name(self._relay, transport.get_extra_info("socket"))
-        except OSError:  # it is gone already; whoever asks next will be told
+        except OSError:  # it is gone already; the next command will fail
             name = "localhost"
         peer = transport.get_extra_info("peername")
         self._note(connected_to=str(peer[0]) if isinstance(peer, tuple) else printable(str(peer or ""), 100))
@@ -324,7 +324,7 @@ class _Look:
         return _obstacle(event, self._feedback, clue)
 
     async def _shown_certificate(self) -> Certificate | None:
-        """The certificate of a server that we do not trust, to say what is wrong with it; it is told nothing else."""
+        """The certificate of a server that we do not trust, to say what is wrong with it; nothing else is sent."""
         try:
             access = Access(self._relay, None, trusting(), self._proxy_password, self._timeouts)
             dialogue, _ = await open_dialogue(access, [])
@@ -364,7 +364,7 @@ _WORTH_A_LOOK = {Breakage.TIMEOUT, Breakage.LOST, Breakage.DESYNC, Breakage.TLS,
 
 
 def _limits(extensions: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Name and value of each limit that the server tells of itself (RFC 9422 §3)."""
+    """Name and value of each limit that the server announces (RFC 9422 §3)."""
     for line in extensions:
         words = line.upper().split()
         if words[:1] == ["LIMITS"]:

@@ -31,7 +31,7 @@ _QUOTE = '"'
 _ESCAPED_QUOTE = '\\"'
 _ESCAPE = lazy_pattern(r"\\(.)")
 _SAMPLE = 1 << 16  # characters that the delimiter is guessed from
-_WITNESSES = 20  # lines that tell a stray quote from a long cell
+_WITNESSES = 20  # lines that distinguish a stray quote from a long cell
 _BLOCK = 1_000  # plain rows taken together
 _MOST_READ_AGAIN = LONGEST_ROW  # characters, so that hostile quotes cannot make reading quadratic
 
@@ -109,7 +109,7 @@ class CellReader:
                 self._skip_to_quote()
                 return self._cells(self._taken), RowFault.TOO_LONG
             return self._give_back()
-        except csv.Error:  # somebody else in this process lowered the limit
+        except csv.Error:  # other code in this process lowered the limit
             _raise_limit()
             self._rows = self._new_rows()
             self._put_back(self._taken)
@@ -245,15 +245,15 @@ class CsvReader:
         self._cells.width = len(header)
         self.columns = self._table.columns
         self._rows = rows
-        self._everybody = reading.begun(self._people(), empty=HEADER_ONLY)
+        self._recipients = reading.begun(self._people(), empty=HEADER_ONLY)
 
     def rows(self) -> Iterator[Recipient | BadRow]:
-        """Everybody, once."""
-        return self._everybody
+        """All recipients, once."""
+        return self._recipients
 
     def blocks(self) -> Iterator[PlainRows | Recipient | BadRow]:
-        """Everybody, once; rows that need no second look come many together."""
-        yield from islice(self._everybody, 1)  # it was read to see that there is one
+        """All recipients, once; rows that need no second look come in blocks."""
+        yield from islice(self._recipients, 1)  # it was read to see that there is one
         table, clean, file = self._table, RowFault.NONE, self._reading.name
         if table.has_plain_rows:
             take = table.plain_row
@@ -273,7 +273,7 @@ class CsvReader:
                     yield row
             if block:
                 yield PlainRows(file, block)
-        yield from self._everybody  # the others, and the notices at the end
+        yield from self._recipients  # the others, and the notices at the end
 
     def _header(self, rows: Iterator[tuple[int, list[str], RowFault]]) -> tuple[int, list[str]]:
         wanted = self._reading.options.header_row

@@ -1,4 +1,4 @@
-"""What a field may hold, and how one that it may not is told."""
+"""What a field may hold, and how a fault in one is reported."""
 
 from __future__ import annotations
 

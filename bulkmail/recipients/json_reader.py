@@ -40,11 +40,11 @@ class JsonReader:
         self.columns = records.columns
         self._text = open_text(stream, encoding, newline=None)  # it closes the stream when it is forgotten
         rows = records.rows(_Document(self._text, reading).items())
-        self._everybody = reading.begun(rows, empty="the list has no recipients", hint=f"expected {EXPECTED}")
+        self._recipients = reading.begun(rows, empty="the list has no recipients", hint=f"expected {EXPECTED}")
 
     def rows(self) -> Iterator[Recipient | BadRow]:
-        """Everybody, once.  Raises `ListError` where the JSON breaks; the rows before that were given already."""
-        return self._everybody
+        """All recipients, once.  Raises `ListError` where the JSON breaks; the rows before that were given already."""
+        return self._recipients
 
 
 class _Document:
@@ -252,7 +252,7 @@ class _Window:
         return True
 
     def value(self, *, after: int = 0) -> object:
-        """The JSON value here; `after` so many rows, for the error."""
+        """The JSON value here; `after` this many rows, for the error."""
         while True:
             try:
                 value, end = self._decoder.part(self._buffer, self._at)
@@ -311,11 +311,11 @@ class JsonLinesReader:
         self._text: IO[str] | None = None
         rows = records.rows(_items(self._lines(stream, reading)))
         hint = "each line is an object, with the address in it"
-        self._everybody = reading.begun(rows, empty="the list is empty", hint=hint)
+        self._recipients = reading.begun(rows, empty="the list is empty", hint=hint)
 
     def rows(self) -> Iterator[Recipient | BadRow]:
-        """Everybody, once."""
-        return self._everybody
+        """All recipients, once."""
+        return self._recipients
 
     def _lines(self, stream: IO[bytes], reading: Reading) -> Iterator[bytes | str]:
         """Physical lines, of which no more than `LONGEST_ROW` + 1 bytes or characters are kept."""

@@ -1,4 +1,4 @@
-"""One reading of one list: what was asked for, what there is to say about it, and whether it has anybody in it."""
+"""One reading of one list: what was asked for, what there is to say about it, and whether it has any recipients."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Reader(Protocol):
     columns: list[str]
 
     def rows(self) -> Iterator[Recipient | BadRow]:
-        """Everybody, once."""
+        """All recipients, once."""
 
 
 class RecipientList:

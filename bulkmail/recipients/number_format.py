@@ -62,7 +62,7 @@ Moment = datetime.datetime
 
 
 class NotShown(Exception):
-    """What people see in a cell cannot be told: it depends on their computer, or the code is beyond us."""
+    """What people see in a cell is unknown: it depends on their computer, or the code is not supported."""
 
 
 @dataclass(frozen=True, slots=True)

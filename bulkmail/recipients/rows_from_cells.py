@@ -146,7 +146,7 @@ class CellRows:
         return self.row(line, cells)
 
     def bad(self, line: int, cells: Sequence[str], reason: str) -> BadRow:
-        """A row that nobody can be written to from; only what can be stored is kept of it."""
+        """A row without a usable address; only what can be stored is kept of it."""
         fields: Mapping[str, object] = {
             column: storable(cells[at])
             for column, at in zip(self.columns, self._kept or range(self._width), strict=False)

@@ -31,7 +31,7 @@ _MAILTO = lazy_pattern(r"<?mailto:([^?<>]*)(?:\?[^<>]*)?>?", re.IGNORECASE)
 _SUBDOMAINS = lazy_pattern(r"(?:\*?@)?(?:\*?\.)+([^*@\s]+)")  # *.example.org, @*.example.org, .example.org
 _WILDCARD = lazy_pattern(r"[*?]|^%$")
 _NUMBERED = lazy_pattern(r"(?:e-?)?mail(?:[ _-]?address)?[ _-]?\d{1,3}", re.IGNORECASE)  # email2, E-Mail 3
-REACHED_NOBODY = "is of a rehearsal, which reached no recipient: no address is suppressed by it"
+REACHED_NO_RECIPIENT = "is of a rehearsal, which reached no recipient: no address is suppressed by it"
 _REACHED = (Status.ACCEPTED.value, Status.IN_DOUBT.value)
 
 
@@ -55,7 +55,7 @@ def screen(
 ) -> Screened:
     """What the row begins as.  Duplicates are not known here: the outbox finds them.
 
-    A row that `where` raises `TemplateError` for is a bad one: whether it is meant cannot be told.  Raises `ListError`
+    A row that `where` raises `TemplateError` for is a bad one: whether it is selected is unknown.  Raises `ListError`
     for a row of a rehearsal's report whose outcome `where` asks for: it is that of no message to this recipient.
     """
     if isinstance(row, BadRow):
@@ -72,7 +72,7 @@ def screen(
         reason = f"{error}; {error.hint}" if error.hint else str(error)
         return Screened(BadRow(reason, row.fields, row.place), Status.INVALID, reason)
     if not is_meant:
-        return Screened(row, Status.FILTERED, "left out by --where")
+        return Screened(row, Status.FILTERED, "excluded by --where")
     if suppression is not None and (reason := suppression.matches(row.address)):
         return Screened(row, Status.SUPPRESSED, reason)
     return Screened(row, Status.PENDING, "")
@@ -82,7 +82,7 @@ class Suppression:
     """Addresses and domains that are not written to.  A million take about 35 MB.
 
     A domain means exactly that domain: `@example.org` does not match `ann@mail.example.org`.  Case and the script of an
-    international domain do not matter.  `faults` are the first entries that could not be understood, `fault_count` is
+    international domain do not matter.  `faults` are the first entries that could not be read, `fault_count` is
     how many there are: nothing should be sent before they are corrected.
     """
 
@@ -104,7 +104,7 @@ class Suppression:
         """Adds a file: addresses or `@domain` a line with `#` comments, or any list with an address column.
 
         `email2` beside `email` is read, too; other columns with addresses are named in `notices`.  Of a bulkmail
-        report, whose columns `delivery_status` and `delivery_copies` tell it, only those who were or may have been
+        report, whose columns `delivery_status` and `delivery_copies` show it, only those who were or may have been
         reached (accepted, in_doubt) are added, and none of a rehearsal's.  Raises `ListError` for a file that cannot be
         read.
         """
@@ -208,7 +208,7 @@ class Suppression:
                 )
                 self.notices.append(f"{opened.name}: {said}")
         if rehearsed:
-            self.notices.append(f"{opened.name}: {REACHED_NOBODY}")
+            self.notices.append(f"{opened.name}: {REACHED_NO_RECIPIENT}")
 
     def _add_others(self, row: Recipient, file: int) -> list[str]:
         """Adds the addresses in numbered columns; says which others have some."""
@@ -341,7 +341,7 @@ def _pair(own: str, path: str) -> str:
 
 
 def _hash(key: str) -> int:
-    """Python's own, which nobody outside this process can foresee; never 0, which marks a free slot."""
+    """Python's own, which cannot be predicted outside this process; never 0, which marks a free slot."""
     return hash(key) & (1 << 64) - 1 or 1
 
 
@@ -408,10 +408,10 @@ def entry_key(piece: str) -> str:
         address = parse_mailbox(text)[1]
     except AddressError:
         if _is_domain(text):
-            raise AddressError(f"has no @; for everybody at the domain write @{text}") from None
+            raise AddressError(f"has no @; for the whole domain write @{text}") from None
         raise
     if _WILDCARD.search(address.local):
-        raise AddressError(f"has a wildcard; write each address, or @{address.domain} for everybody at the domain")
+        raise AddressError(f"has a wildcard; write each address, or @{address.domain} for the whole domain")
     return address.key
 
 

@@ -43,7 +43,7 @@ class RowNotes:
 def read_notes(file: str | IO[bytes], sheet: str) -> Iterator[RowNotes]:
     """The rows of the sheet with that name that there is something to say about, in order.
 
-    Says nothing of what is damaged or in another format: whoever reads the values deals with that.
+    Says nothing of what is damaged or in another format: the reader of the values handles that.
     """
     try:
         with zipfile.ZipFile(file) as archive:

@@ -74,7 +74,7 @@ def list_errors(name: str) -> Iterator[None]:
 
 def _open_file(path: str, name: str) -> IO[bytes]:
     try:
-        stream = open(path, "rb")  # noqa: SIM115  (whoever asked closes it)
+        stream = open(path, "rb")  # noqa: SIM115  (the caller closes it)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the path
         folder, wanted = os.path.split(path)
         same = same_name(wanted, _neighbours(folder) or ())
@@ -99,7 +99,7 @@ def _standard_input() -> IO[bytes]:
 
 def _spooled(stream: IO[bytes]) -> IO[bytes]:
     """A copy in a temporary file without a name: gone when it is closed, or when the program dies."""
-    spool = tempfile.TemporaryFile()  # noqa: SIM115  (whoever asked closes it)
+    spool = tempfile.TemporaryFile()  # noqa: SIM115  (the caller closes it)
     try:
         shutil.copyfileobj(stream, spool, 1 << 18)
         spool.seek(0)
@@ -110,7 +110,7 @@ def _spooled(stream: IO[bytes]) -> IO[bytes]:
 
 
 def _opened(name: str, *, suffix: str, beneath: IO[bytes], path: str) -> Opened:
-    """Whether it is compressed tells the content: browsers unpack a download and leave the name, or the reverse."""
+    """The content shows whether it is compressed: browsers unpack a download and leave the name, or the reverse."""
     try:
         magic = beneath.read(2)
         beneath.seek(0)

@@ -41,11 +41,11 @@ class SheetReader:
         rows = itertools.chain(first, rows)
         self._names = reading.remarks.names = [cell.strip() for cell in header]
         self.columns = self._table.columns
-        self._everybody = reading.begun(self._people(rows), empty=HEADER_ONLY)
+        self._recipients = reading.begun(self._people(rows), empty=HEADER_ONLY)
 
     def rows(self) -> Iterator[Recipient | BadRow]:
-        """Everybody, once."""
-        return self._everybody
+        """All recipients, once."""
+        return self._recipients
 
     def _people(self, rows: Iterator[tuple[int, Sequence[object]]]) -> Iterator[Recipient | BadRow]:
         for line, cells in rows:

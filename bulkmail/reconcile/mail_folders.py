@@ -39,11 +39,11 @@ def look_in_imap(
     folder: str,
     message_ids: Iterable[str],
     context: ssl.SSLContext | None = None,
-    told: Callable[[str], None] = lambda message_id: None,
+    reported: Callable[[str], None] = lambda message_id: None,
 ) -> Iterator[Sighting]:
     """Asks `folder` for each of `message_ids`, changing nothing there.  Blocks; raises `RelayError`.
 
-    `told` is called with a Message-ID that cannot be asked for: it holds what no search may.
+    `reported` is called with a Message-ID that cannot be asked for: it holds what no search may.
     """
     try:
         client = connect(mailbox, context or ssl.create_default_context())
@@ -57,7 +57,7 @@ def look_in_imap(
             if _ASKABLE.fullmatch(message_id):
                 yield from _find(client, message_id, place=f"{folder} of {mailbox}")
             else:
-                told(message_id)
+                reported(message_id)
     except (OSError, ValueError, imaplib.IMAP4.error) as error:  # ValueError: a number of 5,000 digits
         raise RelayError(f"{mailbox} did not answer as IMAP servers do: {words_of(error)}") from None
     finally:

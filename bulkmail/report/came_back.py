@@ -13,10 +13,10 @@ from bulkmail.report.run_source import Pass
 from bulkmail.text import count
 
 MOST_PASSES = 6
-_SHARED = frozenset({FeedbackKind.HARD, FeedbackKind.SPAM_COMPLAINT})  # whose share of what was accepted is told
+_SHARED = frozenset({FeedbackKind.HARD, FeedbackKind.SPAM_COMPLAINT})  # whose share of the accepted is shown
 _SENTENCES = {
     FeedbackKind.HARD: "came back as unknown",
-    FeedbackKind.SOFT: "not deliverable for now",
+    FeedbackKind.SOFT: "temporarily undeliverable",
     FeedbackKind.BLOCKED: "blocked",
     FeedbackKind.SPAM_COMPLAINT: "spam complaints",
     FeedbackKind.UNSUBSCRIBE: "unsubscribed",
@@ -43,8 +43,8 @@ def remarks(returned: ReturnedCounts, accepted: int) -> list[str]:
     lines = []
     copies = {kind: number for kind, number in returned.copies.items() if number}
     if copies:
-        told = ", ".join(_say(kind, number) for kind, number in copies.items())
-        lines.append(f"Of copies: {told}.")
+        reported = ", ".join(_say(kind, number) for kind, number in copies.items())
+        lines.append(f"Of copies: {reported}.")
     complaints = returned[FeedbackKind.SPAM_COMPLAINT]
     if complaints > 1 and complaints >= COMPLAINTS_GOOD * accepted:  # one of a short list says nothing
         lines.append(
@@ -81,6 +81,6 @@ def of_variants(returned: Mapping[str, Mapping[FeedbackKind, int]]) -> str:
     """What came back by variant, as a sentence; empty where nothing did."""
     said = []
     for name, kinds in returned.items():
-        told = [_say(kind, kinds[kind]) for kind in _SENTENCES if kinds.get(kind)]
-        said += [f"{name} {', '.join(told)}"] if told else []
+        reported = [_say(kind, kinds[kind]) for kind in _SENTENCES if kinds.get(kind)]
+        said += [f"{name} {', '.join(reported)}"] if reported else []
     return f"By variant: {'; '.join(said)}." if said else ""

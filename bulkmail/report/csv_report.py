@@ -1,9 +1,9 @@
 """The report as a table: the input row by row and column by column, and what became of each.
 
 A spreadsheet takes a cell that begins with `=`, `+`, `-` or `@` for a formula, and a hostile one may run programs
-(CWE-1236).  Such a cell gets a `'` in front, in the header too.  Left alone are plain numbers and telephone numbers
+(CWE-1236).  Such a cell gets a `'` in front, in the header too.  Plain numbers and telephone numbers stay as they are
 (`-3.5`, `+43 (1) 234-56`) and plain mail addresses (`+ann@example.com`): there is no harm in them, and who takes an
-address out of the report should not write to somebody else.  An address that begins with `=` is a formula.  Where a
+address out of the report should not write to a different one.  An address that begins with `=` is a formula.  Where a
 spreadsheet that separates by `;` would split a cell, and a part of it would be a formula, that part gets a `'` too.  A
 report that is fed back as a list loses its guards.
 """

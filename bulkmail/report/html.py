@@ -188,7 +188,7 @@ def _after(report: Report) -> Iterator[dict[str, Any]]:
     kinds = [(kind.value.replace("_", " "), report.returned[kind]) for kind in GRAVEST_FIRST if report.returned[kind]]
     if kinds:
         yield {
-            "title": "What came back",
+            "title": "Bounces and replies",
             "note": "Recipients by what was reported about them after the server accepted the message, with their share"
             " of the accepted.",
             "lines": bars(kinds, kind="rejected", whole=report.accepted),
@@ -226,20 +226,20 @@ def _charts(report: Report, figures: Figures) -> Iterator[dict[str, Any]]:
         }
     if figures.replies:
         yield {
-            "title": "What the servers said",
-            "note": "All tries, by reply code.",
+            "title": "Replies of the servers",
+            "note": "All attempts, by reply code.",
             "lines": bars(figures.replies, kind="other"),
         }
     if any(figures.latencies):
         median = figures.median_latency
         yield {
-            "title": "How long a try took",
-            "note": f"From the envelope to the reply; half of them at most {_say_seconds(median)}." if median else "",
+            "title": "Duration of an attempt",
+            "note": f"From the envelope to the reply; the median is at most {_say_seconds(median)}." if median else "",
             "lines": bars(_latencies(figures.latencies), kind="other"),
         }
     if len(figures.attempts) > 1:
         tries = [(count(number, "try", "tries"), rows) for number, rows in figures.attempts[:12]]
-        yield {"title": "How many tries", "note": "Rows by number of tries.", "lines": bars(tries, kind="other")}
+        yield {"title": "Number of attempts", "note": "Rows by number of attempts.", "lines": bars(tries, kind="other")}
     if figures.slowest and figures.slowest[0][1] >= 1:
         slowest = figures.slowest[0][1]
         lines = [

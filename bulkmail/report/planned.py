@@ -1,4 +1,4 @@
-"""Planned times as an outbox remembers them and as reports tell them."""
+"""Planned times as an outbox stores them and as reports show them."""
 
 from __future__ import annotations
 

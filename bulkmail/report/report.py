@@ -116,7 +116,7 @@ class Report:
 
     @classmethod
     def read(cls, outbox: Path | str | OutboxReader) -> Report:
-        """Reads an outbox, also while somebody sends from it.
+        """Reads an outbox, also while a process sends from it.
 
         Given a reader, which is how one in memory is read, the report keeps the rows, since it cannot open it again.
         Raises `OutboxError` when it cannot be read, `BulkmailError` when its rows are not those that it counts.
@@ -195,7 +195,7 @@ class Report:
 
     @property
     def is_rehearsal(self) -> bool:
-        """Whether nobody was written to."""
+        """Whether nothing was sent to recipients."""
         return self.run.is_rehearsal
 
     @property

@@ -57,12 +57,12 @@ def replacing(target: Path | BinaryIO) -> Iterator[BinaryIO]:
 
 
 class ReportUnwritten(BulkmailError):
-    """There is no place or no memory for a report; what it would tell is whole, and in the outbox."""
+    """There is no space or memory for a report; its content is complete in the outbox."""
 
     def __init__(self, target: Path, why: str) -> None:
         super().__init__(
             f"cannot write the report {_say(target)}: {why}",
-            hint="nothing is lost: write it elsewhere with bulkmail report … -o FILE",
+            hint="nothing is lost; write it elsewhere with bulkmail report … -o FILE",
         )
         self.target = target
 
@@ -74,7 +74,7 @@ def check_folder(target: Path) -> None:
         raise ConfigError(f"cannot write the report {_say(target)}: that is a folder", hint="name a file in it")
     if not folder.is_dir():
         raise ConfigError(
-            f"cannot write the report {_say(target)}: there is no folder {_say(folder)}", hint="make the folder first"
+            f"cannot write the report {_say(target)}: there is no folder {_say(folder)}", hint="create the folder first"
         )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(
@@ -88,7 +88,7 @@ def _prefix(path: Path) -> str:
 
 
 def _take_away_abandoned(path: Path) -> None:
-    """Whoever was killed while he wrote has left a part of a list of people."""
+    """A process killed while writing leaves part of a list of people."""
     with suppress(OSError):
         for part in path.parent.glob(f"{glob.escape(_prefix(path))}*{_PART}"):
             if time.time() - part.stat().st_mtime > _ABANDONED:

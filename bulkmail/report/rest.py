@@ -22,7 +22,7 @@ LONGEST = 400  # characters of a reason
 
 
 class _Recorded(TypedDict):
-    until: Moment | None  # None: until somebody goes on
+    until: Moment | None  # None: until the run is resumed
     why: str
 
 
@@ -35,7 +35,11 @@ def recorded(hold: Hold) -> str:
 def say_rest(hold: Hold, now: float) -> str:
     """A hold for people."""
     why = printable(hold.why, LONGEST)
-    return f"It rests: {why}." if math.isinf(hold.until) else f"It rests until {say_until(hold.until, now)}: {why}."
+    return (
+        f"Sending is paused: {why}."
+        if math.isinf(hold.until)
+        else f"Sending is paused until {say_until(hold.until, now)}: {why}."
+    )
 
 
 def rest_of(settings: Mapping[str, str], now: float) -> Hold | None:
@@ -55,7 +59,7 @@ def stopped_by(settings: Mapping[str, str]) -> StopRequest | None:
 
 
 def next_try(due: float | None, now: float) -> str | None:
-    """From when on what was put off may be tried again, unless that is now: who goes on too soon would wonder."""
+    """When deferred messages will be retried, unless that is now, for users who resume too soon."""
     if due is None or due <= now:
         return None
-    return f"What was put off may be tried again from {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(due))} on."
+    return f"Deferred messages will be retried from {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(due))} on."

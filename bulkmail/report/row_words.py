@@ -28,7 +28,7 @@ OTHER_REASONS = "other reasons"
 
 FEEDBACK_WORDS = {
     FeedbackKind.HARD: "unknown",
-    FeedbackKind.SOFT: "not deliverable for now",
+    FeedbackKind.SOFT: "temporarily undeliverable",
     FeedbackKind.BLOCKED: "blocked",
     FeedbackKind.DELAYED: "delayed",
     FeedbackKind.SPAM_COMPLAINT: "a spam complaint",

@@ -55,7 +55,7 @@ class Run:
     process: tuple[int, str] | None
     path: Path | None
     relays: tuple[str, ...] = ()  # their names
-    redirected_to: str = ""  # whoever got all the messages of a rehearsal over a real relay
+    redirected_to: str = ""  # who got all the messages of a rehearsal over a real relay
     rest: Hold | None = None  # why nothing is sent just now
     stopped: StopRequest | None = None  # who stopped it, if it has not gone on since
     slowdowns: tuple[Slowdown, ...] = ()  # relays and providers that asked for less
@@ -77,7 +77,7 @@ class Run:
                 relays=msgspec.json.decode(settings.get("relays") or "[]", type=tuple[str, ...]),
                 list_name=settings.get("list", ""),
                 is_rehearsal=reader.is_rehearsal,
-                # Through a rehearsal's relay, or none, nobody got anything.
+                # Through a rehearsal's relay, or none, no recipient got anything.
                 redirected_to="" if settings.get("relay_kind") in _REHEARSALS else settings.get("redirect_to", ""),
                 maildir=settings.get("maildir") or _maildir(settings.get("relay", "")),
                 columns=msgspec.json.decode(settings.get("columns") or "[]", type=tuple[str, ...]),
@@ -247,7 +247,7 @@ class Source:
 class _Counted:
     """The rows of one pass by status, and their copies, held against the tally at the end.
 
-    `accepted` counts rows that `add` was not told of.
+    `accepted` counts rows not passed to `add`.
     """
 
     def __init__(self, tally: Tally) -> None:
@@ -275,7 +275,7 @@ class _Counted:
             yield row
 
     def add_accepted(self, deliveries: int) -> None:
-        """Adds the rows and copies that are accepted, of which `add` was told of some, known by their number alone."""
+        """Adds the rows and copies that are accepted, some of them passed to `add`, known by their number alone."""
         self._settle()
         copies = self._tally.copies.get(Status.ACCEPTED, 0)
         self._seen[Status.ACCEPTED], self._copies[Status.ACCEPTED] = deliveries - copies, copies
@@ -296,7 +296,7 @@ class _Counted:
             raise BulkmailError(
                 f"the report does not add up: the outbox counts {tally.rows} rows and holds {sum(seen.values())}"
                 + (f" ({', '.join(odd)})" if odd else ""),
-                hint="this is a fault in bulkmail, and nothing was written: keep the outbox file and please report it",
+                hint="this is a bug in bulkmail; nothing was written. Keep the outbox file and please report it",
             )
 
     def _settle(self) -> None:

@@ -35,7 +35,7 @@ def save_report(report: Report, target: Path) -> Path:
         with report.source() as source:
             writer(source, target)
     except MemoryError:  # the page shows the message, and the outbox has it with all its attachments
-        raise ReportUnwritten(target, "this computer has not enough memory for it") from None
+        raise ReportUnwritten(target, "this computer does not have enough memory for it") from None
     return target
 
 
@@ -50,6 +50,6 @@ def _writer(target: Path) -> Callable[[Source, Path | BinaryIO], None]:
         return _WRITERS[target.suffix.lower()]
     except KeyError:
         raise ConfigError(
-            f"cannot tell the format of the report from its name {printable(str(target), 4_000)}",
+            f"the name does not show the format of the report: {printable(str(target), 4_000)}",
             hint="let it end in .csv, .json or .html",
         ) from None

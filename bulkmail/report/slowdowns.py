@@ -25,13 +25,13 @@ def recorded(slowdowns: Iterable[Slowdown]) -> str:
 
 
 def slowdowns_of(settings: Mapping[str, str]) -> tuple[Slowdown, ...]:
-    """What the settings of an outbox say, whoever complained most often first; nothing where they make no sense."""
+    """What the settings of an outbox say, the most frequent first; nothing where they make no sense."""
     try:
         found = msgspec.json.decode(settings.get(SETTING) or "[]", type=tuple[Slowdown, ...])
     except (
         msgspec.MsgspecError,
         RecursionError,
-    ):  # a later version's, or somebody's own: not worth refusing the run for
+    ):  # a later version's, or edited: not worth refusing the run for
         return ()
     return tuple(filter(_makes_sense, found[:MOST_KEPT]))
 
@@ -60,7 +60,7 @@ def treatment(slowdown: Slowdown, now: float) -> str:
     """`"left alone until 14:05:10, then 5.0/s"`: how it is treated at `now`; empty when it is as before."""
     said = []
     if slowdown.is_left_alone(now):
-        said.append(f"left alone until {clock_time(slowdown.until, now)}")
+        said.append(f"paused until {clock_time(slowdown.until, now)}")
     rate = slowdown.per_second(max(now, slowdown.until))
     if rate is not None:
         said.append(f"{'then ' if said else ''}{say_rate(rate)}")
@@ -77,7 +77,7 @@ def sentence(slowdown: Slowdown, now: float, *, is_running: bool, has_several: b
     if now_given := treatment(slowdown, now) if is_running or slowdown.is_left_alone(now) else "":
         said += f"; {'now ' if is_running else ''}{now_given}"
     elif is_running:
-        said += "; now as fast as before"
+        said += "; back to full speed"
     return f"{said}: {words_of(slowdown)}"
 
 
@@ -85,7 +85,7 @@ def short_sentence(slowdown: Slowdown, now: float, *, has_several: bool) -> str:
     """The same on a line, of a run that is looked back on."""
     said = _asked(slowdown, has_several=has_several)
     if slowdown.is_left_alone(now):
-        return f"{said}; left alone until {clock_time(slowdown.until, now)}"
+        return f"{said}; paused until {clock_time(slowdown.until, now)}"
     return said if slowdown.lowest is None else f"{said}, to {say_rate(slowdown.lowest)} at the least"
 
 

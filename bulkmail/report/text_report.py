@@ -35,17 +35,17 @@ MOST_SLOWED = 3  # relays and providers that slowed the run down
 
 # In this order.  What became of the message first, then the rows that it was never meant for.
 MEANINGS = {
-    Status.ACCEPTED: "taken by the mail server",
-    Status.REJECTED: "refused for good",
-    Status.EXPIRED: "put off again and again until the time was up",
-    Status.IN_DOUBT: "perhaps sent: the connection broke before the answer",
-    Status.DEFERRED: "put off, will be tried again",
+    Status.ACCEPTED: "accepted by the mail server",
+    Status.REJECTED: "rejected permanently",
+    Status.EXPIRED: "deferred until the time limit",
+    Status.IN_DOUBT: "perhaps sent: the connection broke before the reply",
+    Status.DEFERRED: "deferred, will be retried",
     Status.PENDING: "not tried yet",
-    Status.CANCELLED: "given up with bulkmail cancel",
+    Status.CANCELLED: "cancelled with bulkmail cancel",
     Status.INVALID: "the row cannot be used",
-    Status.DUPLICATE: "the same address stands earlier in the list",
-    Status.SUPPRESSED: "not to be written to",
-    Status.FILTERED: "left out by --where",
+    Status.DUPLICATE: "the same address appears earlier in the list",
+    Status.SUPPRESSED: "on a suppression list",
+    Status.FILTERED: "excluded by --where",
 }
 _WORDS = {status: status.value.replace("_", " ") for status in Status}
 _EXPLAINED = frozenset(
@@ -97,9 +97,9 @@ def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) ->
 
 
 def rehearsal(report: Report) -> str:
-    """That nobody on the list was written to, and who got their messages, if somebody did."""
+    """That nothing was sent to the list, and who got the messages instead, if anyone."""
     if report.run.redirected_to:
-        return f"Rehearsal: {printable(report.run.redirected_to)} got every message, nobody else was written to."
+        return f"Rehearsal: {printable(report.run.redirected_to)} got every message; your recipients got none."
     return "Rehearsal: no mail was sent to your recipients."
 
 
@@ -180,7 +180,7 @@ def meaning(report: Report, status: Status) -> str:
 
 
 def _relays(report: Report) -> list[str]:
-    """What each relay took, where there are several: a line, since only so many fit on a screen."""
+    """What each relay accepted, where there are several: one line, to fit on a screen."""
     taken = {**dict.fromkeys(report.run.relays, 0), **report.accepted_by_relay}
     if len(report.run.relays) < 2:
         return []
@@ -203,7 +203,7 @@ def times(report: Report) -> str:
     run = report.run
     if run.process is not None:
         pid, host = run.process
-        return f"Being sent just now, by process {pid} on {printable(host)}."
+        return f"Being sent now, by process {pid} on {printable(host)}."
     if run.started_at is None:
         return "Nothing was sent."
     begun = f"Started {datetime.fromtimestamp(run.started_at):%Y-%m-%d %H:%M}"
@@ -214,7 +214,7 @@ def times(report: Report) -> str:
 
 
 def rest(report: Report) -> list[str]:
-    """Why nothing is sent just now, as a line: whoever goes on too soon would wonder."""
+    """Why nothing is sent now, as a line, for users who resume too soon."""
     run, now = report.run, time.time()
     is_running = run.process is not None
     if run.stopped is not None and report.tally.open and not is_running:
@@ -231,10 +231,10 @@ def rest(report: Report) -> list[str]:
 def _slowed(report: Report) -> list[str]:
     """Who asked us to slow down, a line for each and one for all beyond the first."""
     found, now, has_several = report.run.slowdowns, time.time(), len(report.run.relays) > 1
-    told = [short_sentence(slowdown, now, has_several=has_several) for slowdown in found[:MOST_SLOWED]]
-    lines = [f"{said}." for said in told]
-    left = len(found) - len(told)
-    return lines + ([f"{count(left, 'other')} asked us to slow down, too."] if left else [])
+    reported = [short_sentence(slowdown, now, has_several=has_several) for slowdown in found[:MOST_SLOWED]]
+    lines = [f"{said}." for said in reported]
+    left = len(found) - len(reported)
+    return lines + ([f"{count(left, 'other')} also asked us to slow down."] if left else [])
 
 
 def _attention(report: Report, *, most: int) -> list[str]:
@@ -279,7 +279,7 @@ def _steps(report: Report, reports: Sequence[Path]) -> list[tuple[str, ...]]:
     if report.outbox is not None and report.run.process is None:
         command = f"bulkmail resume {_say_path(report.outbox)}"
         if tally.open and not report.run.redirected_to:
-            steps.append((f"go on with the {say_left(tally)} left", command))
+            steps.append((f"send the {say_left(tally)} left", command))
         if doubts := tally.with_copies(Status.IN_DOUBT):
             steps.append((f"send the {doubts:,} in doubt again, perhaps twice", f"{command} --in-doubt retry"))
     if report.is_rehearsal and report.run.maildir:

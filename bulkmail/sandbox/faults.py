@@ -1,4 +1,4 @@
-"""FaultInjector on request: which mail a sandbox refuses, puts off or leaves in doubt, the same for the same seed."""
+"""FaultInjector on request: which mail a sandbox refuses, defers or leaves in doubt, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bulkmail.model.rate import Rate
 class Faults:
     """What goes wrong.  `reject` and `defer` are shares of recipients and of their tries, `drop_after_dot` of messages.
 
-    A message beyond `throttle` is put off as a provider does it.  Dice are thrown for an address and its try, so the
+    A message beyond `throttle` is deferred as a provider does it.  Dice are thrown for an address and its try, so the
     order in which mail comes does not matter: what `seed` does to a list once, it does again.
     """
 
@@ -41,7 +41,7 @@ class FaultInjector:
 
     faults: Faults
     refused: int = 0
-    put_off: int = 0
+    deferred: int = 0
     throttled: int = 0
     dropped: int = 0
     dropped_kept: int = 0
@@ -67,7 +67,7 @@ class FaultInjector:
             return "550 5.1.1 no such user (as the sandbox was asked to say)"
         self._tries[address] += 1
         if self._jitter("defer", f"{address} {self._tries[address]}") < self.faults.defer:
-            self.put_off += 1
+            self.deferred += 1
             return "451 4.3.0 try again later (as the sandbox was asked to say)"
         return ""
 
@@ -88,7 +88,7 @@ class FaultInjector:
         """What happened, in words."""
         numbers = {
             "refused": self.refused,
-            "put off": self.put_off,
+            "put off": self.deferred,
             "told to slow down": self.throttled,
             "left without an answer": self.dropped,
         }

@@ -51,7 +51,7 @@ class Sandbox:
 
     async def __aenter__(self) -> Sandbox:
         """Raises `RelayError` when nothing can listen at host and port."""
-        if _server_log.level == logging.NOTSET:  # somebody who set a level wants to see it
+        if _server_log.level == logging.NOTSET:  # someone who set a level wants to see it
             _server_log.setLevel(logging.CRITICAL + 1)
         loop = asyncio.get_running_loop()
         try:
@@ -123,7 +123,7 @@ def _retrieve(task: asyncio.Task[None]) -> None:
 
 
 class _Keeper:
-    """aiosmtpd's handler.  Whatever fails here is told as temporary: aiosmtpd alone would answer 500, for good."""
+    """aiosmtpd's handler.  Any failure here is reported as temporary: aiosmtpd alone would answer 500, for good."""
 
     def __init__(self, maildir: Maildir, trouble: FaultInjector) -> None:
         self.kept = 0
@@ -163,7 +163,7 @@ class _Keeper:
         if drops and server.transport is not None:
             cast(asyncio.Transport, server.transport).abort()
         if not is_kept:
-            return "451 4.3.0 lost"  # nobody hears it
+            return "451 4.3.0 lost"  # no one hears it
         try:
             names = self._keep(envelope)
         except OSError as error:

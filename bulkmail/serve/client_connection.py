@@ -18,7 +18,7 @@ class BoundedConnection(H11Protocol):
     """One of at most `MOST_CONNECTIONS`; closed when the head of a request is not there in `HEAD_TIMEOUT` seconds.
 
     Those that are too many wait unread for their turn: a burst of clicks is answered late instead of refused.  A server
-    behind a proxy sees few connections.  Without a limit for the head, which uvicorn has not, whoever sends a
+    behind a proxy sees few connections.  Without a limit for the head, which uvicorn has not, anyone who sends a
     byte a minute keeps one for good (Slowloris).
     """
 

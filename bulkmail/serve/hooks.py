@@ -28,10 +28,10 @@ _OF_NO_INTEREST |= {"subscriptionchange", "rendering failure"}
 _OF_NO_INTEREST |= {f"email.{what}" for what in ("sent", "delivered", "opened", "clicked", "scheduled")}
 
 
-def arrived(provider: str, told: dict[str, Any], body: bytes, *, now: float) -> list[Arrived]:
+def arrived(provider: str, reported: dict[str, Any], body: bytes, *, now: float) -> list[Arrived]:
     """The reports of a call that is proved; none for what is of no interest.  Never raises."""
     try:
-        reports = list(_READERS[provider](told))
+        reports = list(_READERS[provider](reported))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):  # not as the service documents it
         reports = [Report(FeedbackKind.UNCLEAR)]
     digest = blake2b(body, digest_size=16).hexdigest()
@@ -79,10 +79,10 @@ def _bounce(
     return notice, finding
 
 
-def _ses(told: dict[str, Any]) -> Iterable[Report]:
-    if told["Type"] != "Notification":
+def _ses(reported: dict[str, Any]) -> Iterable[Report]:
+    if reported["Type"] != "Notification":
         return
-    event = json.loads(told["Message"])
+    event = json.loads(reported["Message"])
     kind = str(event.get("eventType") or event.get("notificationType") or "").lower()
     if kind in _OF_NO_INTEREST:
         return
@@ -118,8 +118,8 @@ def _ses(told: dict[str, Any]) -> Iterable[Report]:
         yield Report(FeedbackKind.UNCLEAR)
 
 
-def _mailgun(told: dict[str, Any]) -> Iterable[Report]:
-    event = told["event-data"]
+def _mailgun(reported: dict[str, Any]) -> Iterable[Report]:
+    event = reported["event-data"]
     kind, address = str(event["event"]).lower(), event.get("recipient")
     if kind in _OF_NO_INTEREST:
         return
@@ -145,32 +145,32 @@ def _mailgun(told: dict[str, Any]) -> Iterable[Report]:
         yield Report(FeedbackKind.UNCLEAR)
 
 
-def _postmark(told: dict[str, Any]) -> Iterable[Report]:
-    kind = str(told["RecordType"]).lower()
+def _postmark(reported: dict[str, Any]) -> Iterable[Report]:
+    kind = str(reported["RecordType"]).lower()
     if kind in _OF_NO_INTEREST:
         return
-    content = _text(told.get("Content"), 100_000)
-    metadata = told.get("Metadata") or {}
+    content = _text(reported.get("Content"), 100_000)
+    metadata = reported.get("Metadata") or {}
     ours = [value for name, value in metadata.items() if str(name).lower() == _OURS] + _QUOTED.findall(content)
-    ids = [*_QUOTED_ID.findall(content), metadata.get("message-id"), told.get("MessageID")]
-    at = told.get("BouncedAt")
+    ids = [*_QUOTED_ID.findall(content), metadata.get("message-id"), reported.get("MessageID")]
+    at = reported.get("BouncedAt")
     if kind == "bounce":
         found = _bounce(
-            told["Email"],
-            words=told.get("Details", ""),
-            text=told.get("Description", ""),
-            is_permanent=told.get("Type") in ("HardBounce", "BadEmailAddress"),
+            reported["Email"],
+            words=reported.get("Details", ""),
+            text=reported.get("Description", ""),
+            is_permanent=reported.get("Type") in ("HardBounce", "BadEmailAddress"),
         )
         yield _report(FeedbackKind.UNCLEAR, [found], ids=ids, ours=ours, at=at)
     elif kind == "spamcomplaint":
         meant = FeedbackKind.SPAM_COMPLAINT
-        yield _report(meant, [_of_kind(told["Email"], meant, "complaint")], ids=ids, ours=ours, at=at)
+        yield _report(meant, [_of_kind(reported["Email"], meant, "complaint")], ids=ids, ours=ours, at=at)
     else:
         yield Report(FeedbackKind.UNCLEAR)
 
 
-def _standard(told: dict[str, Any]) -> Iterable[Report]:
-    kind, data = str(told["type"]).lower(), told["data"]
+def _standard(reported: dict[str, Any]) -> Iterable[Report]:
+    kind, data = str(reported["type"]).lower(), reported["data"]
     if kind in _OF_NO_INTEREST:
         return
     headers = [(str(each["name"]).lower(), each["value"]) for each in data.get("headers") or ()]
@@ -178,7 +178,7 @@ def _standard(told: dict[str, Any]) -> Iterable[Report]:
     ids = [value for name, value in headers if name == "message-id"] + [data.get("message_id")]
     to = data.get("to") or ()
     addresses = [to] if isinstance(to, str) else list(to)
-    at = told.get("created_at")
+    at = reported.get("created_at")
     if kind == "email.bounced":
         bounce = data.get("bounce") or {}
         found = [

@@ -102,30 +102,30 @@ def _sns(hook: Webhook, call: Call, fetch: Fetch) -> dict[str, Any]:
     from cryptography.hazmat.primitives.hashes import SHA1, SHA256
     from cryptography.x509 import load_pem_x509_certificate
 
-    told = _parsed(call.body)
-    kind = told.get("Type")
-    if kind not in _SIGNED or not all(isinstance(told[name], str) for name in _SIGNED[kind] if name in told):
+    reported = _parsed(call.body)
+    kind = reported.get("Type")
+    if kind not in _SIGNED or not all(isinstance(reported[name], str) for name in _SIGNED[kind] if name in reported):
         raise HookRefused("it is no message of SNS")
-    if told.get("TopicArn") not in hook.topics:  # a good signature of a topic of somebody else proves nothing
+    if reported.get("TopicArn") not in hook.topics:  # a good signature of a topic of someone else proves nothing
         raise HookRefused("its topic is not among topics")
-    address = str(told.get("SigningCertURL", ""))
+    address = str(reported.get("SigningCertURL", ""))
     if not is_sns_address(address) or not _CERTIFICATE.fullmatch(urlsplit(address).path) or urlsplit(address).query:
         raise HookRefused("its certificate is not at SNS")
-    _refuse_stale(_moment(told.get("Timestamp")), call.now)
-    signed = "".join(f"{name}\n{told[name]}\n" for name in _SIGNED[kind] if name in told)
+    _refuse_stale(_moment(reported.get("Timestamp")), call.now)
+    signed = "".join(f"{name}\n{reported[name]}\n" for name in _SIGNED[kind] if name in reported)
     try:
         key = load_pem_x509_certificate(fetch(address)).public_key()
-        signature = b64decode(str(told.get("Signature", "")), validate=True)
+        signature = b64decode(str(reported.get("Signature", "")), validate=True)
         if not isinstance(key, RSAPublicKey):
             raise HookRefused("its certificate has no RSA key")
         # SignatureVersion 1 is SHA1 by the service's own definition.
-        algorithm = SHA256() if told.get("SignatureVersion") == "2" else SHA1()  # noqa: S303
+        algorithm = SHA256() if reported.get("SignatureVersion") == "2" else SHA1()  # noqa: S303
         key.verify(signature, signed.encode(), PKCS1v15(), algorithm)
     except InvalidSignature:
         raise HookRefused("its signature is not good") from None
     except (OSError, ValueError, Base64Error) as error:
         raise HookRefused(f"its signature cannot be checked: {type(error).__name__}") from None
-    return told
+    return reported
 
 
 def _moment(text: object) -> float:
@@ -140,8 +140,8 @@ def _moment(text: object) -> float:
 
 def _mailgun(hook: Webhook, call: Call, fetch: Fetch) -> dict[str, Any]:
     key = _secret_of(hook)
-    told = _parsed(call.body)
-    signature = told.get("signature")
+    reported = _parsed(call.body)
+    signature = reported.get("signature")
     if not isinstance(signature, dict):
         raise HookRefused("it is not signed")
     at, token = str(signature.get("timestamp", "")), str(signature.get("token", ""))
@@ -152,7 +152,7 @@ def _mailgun(hook: Webhook, call: Call, fetch: Fetch) -> dict[str, Any]:
         _refuse_stale(float(at), call.now)
     except ValueError:
         raise HookRefused("it has no time") from None
-    return told
+    return reported
 
 
 # Postmark signs nothing: a secret that only it knows, as the password of Basic auth or in a header.

@@ -110,16 +110,16 @@ class PublicSide:
         call = Call({name.lower(): value for name, value in request.headers.items()}, body, now)
 
         def read() -> tuple[dict[str, Any], list[Arrived]]:
-            told = verified(hook, call, fetch=self._kept)
-            return told, arrived(hook.provider, told, body, now=now)
+            reported = verified(hook, call, fetch=self._kept)
+            return reported, arrived(hook.provider, reported, body, now=now)
 
         try:
-            told, mails = await to_thread.run_sync(read)
+            reported, mails = await to_thread.run_sync(read)
         except HookRefused as refused:
             log.warning("webhook refused", extra={"provider": hook.provider, "why": str(refused)})
             return PlainTextResponse("not accepted", 401)
-        if hook.provider == "ses" and told["Type"] == "SubscriptionConfirmation":
-            return await self._confirm(str(told.get("SubscribeURL", "")))
+        if hook.provider == "ses" and reported["Type"] == "SubscriptionConfirmation":
+            return await self._confirm(str(reported.get("SubscribeURL", "")))
         await self._writer.report(mails)
         return PlainTextResponse("ok")
 

@@ -89,7 +89,7 @@ def more_bodies(sources: Sources, reader: FileReader) -> BodyFiles:
 
 
 def with_local_files(campaign: Campaign, sources: Sources, reader: FileReader) -> Campaign:
-    """The campaign with the pictures and style sheets that its page names; those that are not there are told."""
+    """The campaign with the pictures and style sheets that its page names; missing ones are reported."""
     try:
         images, stylesheets = local_names(campaign)
     except ConfigError as error:

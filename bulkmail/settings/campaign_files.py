@@ -153,7 +153,7 @@ class FileReader:
     def attachment(
         self, said: Said[str], *, name: str | None = None, content_type: str | None = None
     ) -> Attachment | None:
-        """The file as everybody gets it."""
+        """The file as all recipients get it."""
         content = self.content(said)
         filename = composed(Path(said.value).name) if name is None else name
         if not filename or has_control(filename) or re.search(r"[/\\]", filename):
@@ -366,7 +366,7 @@ _VALUE = lazy_pattern(r"\{\{(.*?)\}\}")
 def chosen_by_row(
     said: Said[str], fallback: str | None, *, part: str, sources: Sources, reader: FileReader
 ) -> Template | None:
-    """The template that includes the file of each row, or the `fallback` where there is none.  Faults are told."""
+    """The template that includes the file of each row, or the `fallback` where there is none.  Faults are reported."""
     file = said.value
     if part in ("mjml", "calendar") or "{%" in file or "{{" in _VALUE.sub("", file):
         what = f"{said}: {part} cannot be chosen so by the row"
@@ -413,7 +413,7 @@ _TAG = lazy_pattern(r"\{\{|\{%|\{#")
 
 
 def attachments(sources: Sources, reader: FileReader) -> tuple[Attachment, ...]:
-    """The files that everybody gets."""
+    """The files for all recipients."""
     found = [
         reader.attachment(said, name=table.name, content_type=table.type)
         for said, table in _settings(sources)
@@ -470,7 +470,7 @@ def _root_of(sources: Sources, said: Said[str]) -> tuple[Path, int]:
     """The folder that a row's file must be below, and how much of its path stands for that.
 
     It is the campaign's own folder, `attachments_root`, or, where there is none, another that the path itself begins
-    with: what stands before the first tag was written by whoever wrote the campaign, and no cell changes it.
+    with: the text before the first tag comes from the campaign, and no cell changes it.
     """
     message = sources.file.message
     if message.attachments_root is not None:

@@ -24,7 +24,7 @@ _DECODE = msgspec.json.Decoder(float_hook=read_number).decode
 
 
 def campaign_data(sources: Sources, reader: FileReader) -> str:
-    """The values as `Campaign.data` has them.  Faults are told."""
+    """The values as `Campaign.data` has them.  Faults are reported."""
     values: dict[str, object] = {}
     written = sources.file.data
     if isinstance(written, str):
@@ -81,7 +81,7 @@ def _whole_file(said: Said[str], sources: Sources, reader: FileReader) -> dict[s
 
 
 def _content(said: Said[str], sources: Sources, reader: FileReader) -> object:
-    """What a file holds; None and a fault if that cannot be told."""
+    """The content of a file; None and a fault if it cannot be read."""
     data = reader.content(said, longest=LONGEST)
     if data is None:
         return None

@@ -98,7 +98,7 @@ class Sources:
         return next((key[:n] for n in range(len(key), 0, -1) if key[:n] in self.lines), key)
 
     def tell_missing(self, key: KeyPath, *, flag: str, what: str, example: str) -> None:
-        """A fault that nobody said `what`, unless somebody tried to and that is told already."""
+        """A fault that `what` is missing, unless it is given wrongly and reported already."""
         if any(key[: len(path)] == path or path[: len(key)] == key for path in self.broken):
             return
         near = [path for path in self.broken if path[:-1] == key[:-1] and did_you_mean(str(path[-1]), [str(key[-1])])]
@@ -293,7 +293,7 @@ def parse_toml(text: str, path: Path) -> dict[str, object]:
 
 
 def refuse_deep_keys(text: str, path: Path) -> None:
-    """Raises `ConfigError` for a key of so many parts that those who read it would run out of stack and memory."""
+    """Raises `ConfigError` for a key with too many parts, which would exhaust stack and memory."""
     found = _DEEP_KEY.search(TOML_STRING.sub(lambda string: '""' + "\n" * string[0].count("\n"), text))
     if found:
         line = found.string.count("\n", 0, found.start()) + 1
@@ -340,7 +340,7 @@ def locate_keys(text: str) -> dict[KeyPath, int]:
     The first line counts where a table is opened twice.  A text that is not TOML gives what was understood of it.
     """
     reader = _Reader(text)
-    with suppress(_Lost, RecursionError):  # a line number is a kindness; the error itself is told anyway
+    with suppress(_Lost, RecursionError):  # the line number is optional; the error is reported anyway
         reader.read_document()
     return reader.lines
 

@@ -1,6 +1,6 @@
 """A whole campaign in one file: headers, an empty line, a body, all of it Jinja, as the mailmerge project made popular.
 
-Headers and body are told apart before anything is filled in: no cell can add a header.
+Headers and body are separated before anything is filled in: no cell can add a header.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from bulkmail.text import did_you_mean, printable
 
 
 def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campaign:
-    """The campaign as far as it can be read.  It is of use only if no fault was told meanwhile."""
+    """The campaign as far as it can be read.  It is usable only if no fault was reported meanwhile."""
     nothing = Template("", "")
     campaign = Campaign(
         name=name,
@@ -157,7 +157,7 @@ def _headers(sources: Sources) -> tuple[tuple[str, Template], ...]:
 
 def _add_header(sources: Sources, found: dict[str, tuple[str, Template]], *, name: str, said: Said[str]) -> None:
     if has_control(name):
-        sources.problems.add(f"{said}: the header's name holds a control character", "type it anew")
+        sources.problems.add(f"{said}: the header's name holds a control character", "type it again")
     elif not has_strange(sources, said):
         found[name.casefold()] = (name, template_of(sources, said, f"headers.{name}"))
 
@@ -168,7 +168,7 @@ _VARIABLE_NAME = lazy_pattern(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def heading(sources: Sources) -> dict[str, Any]:
-    """The parts of a `Campaign` that these settings make.  Faults are told."""
+    """The parts of a `Campaign` that these settings make.  Faults are reported."""
     message = sources.file.message
     sender = sources.pick(("message", "sender"), message.sent_by)
     if sender is not None:
@@ -206,7 +206,7 @@ def _to(sources: Sources) -> Template | None:
 
 
 def _together(sources: Sources, to: Template | None) -> Template | None:
-    """The addresses of `--to` behind the first, which all stand in To of one message.  Faults are told."""
+    """The addresses of `--to` behind the first, which all stand in To of one message.  Faults are reported."""
     addresses, add = sources.overrides.to, sources.problems.add
     if len(addresses) > MOST_TOGETHER:
         add(
@@ -219,7 +219,7 @@ def _together(sources: Sources, to: Template | None) -> Template | None:
         add("--together: the message has other addresses in to already", "keep one of them")
     if sources.file.message.unsubscribe is not None:
         add(
-            "--together: everybody would get the unsubscribe link of the first address",
+            "--together: all recipients would get the unsubscribe link of the first address",
             "leave --together out: then each gets a link of their own",
         )
     if any(mark in address for address in addresses for mark in ("{{", "{%", "{#")):
@@ -303,7 +303,7 @@ _KINDS = {
 
 
 def locality(sources: Sources) -> dict[str, Any]:
-    """The parts of a `Campaign` that these settings make.  Faults are told."""
+    """The parts of a `Campaign` that these settings make.  Faults are reported."""
     return {"locale": _locale(sources), "timezone": _timezone(sources)}
 
 

@@ -43,7 +43,7 @@ def load_notify(environ: Mapping[str, str] = os.environ) -> NotifySettings:
 
 
 def build_notify(table: NotifyTable, sources: Sources) -> NotifySettings:
-    """What `table` says.  Faults are told, and never repeat an address that may be a secret."""
+    """What `table` says.  Faults are reported, and never repeat an address that may be a secret."""
     from bulkmail.settings.relay_settings import secret_place
 
     webhook_from = secret_place(sources, ("notify",), table, noun="webhook")

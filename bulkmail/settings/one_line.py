@@ -32,12 +32,12 @@ def has_strange(sources: Sources, said: Said[str]) -> bool:
     """Whether `said` has a character that no header can have.  Line ends are made into spaces later on."""
     if not has_control(re.sub(r"[\t\r\n]", " ", said.value)):
         return False
-    sources.problems.add(f"{said}: holds a control character", "type it anew")
+    sources.problems.add(f"{said}: holds a control character", "type it again")
     return True
 
 
 def check_mailbox(sources: Sources, said: Said[str]) -> None:
-    """An address that is the same for everybody is checked now; one with a template when it is filled in."""
+    """An address that is the same for all is checked now; one with a template when it is rendered."""
     if is_template(said.value) or has_control(said.value):
         return
     try:

@@ -82,5 +82,5 @@ class Overrides:
 
     @property
     def begins_message(self) -> bool:
-        """Whether somebody means to give a message by flags, be it incomplete."""
+        """Whether a message is given by flags, even if incomplete."""
         return self.has_message or self.sender is not None or self.subject is not None

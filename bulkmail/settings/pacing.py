@@ -34,7 +34,7 @@ _MADE_OTHERWISE = frozenset({"rate", "retry", "mailbox_providers", "breakers"})
 
 
 def build_pace(sources: Sources) -> Pace:
-    """Speed, patience, hours and breakers; what has a fault is told and left at its default."""
+    """Speed, patience, hours and breakers; settings with a fault are reported and left at its default."""
     sending, pace = sources.file.sending, Pace()
     if sending.burst is not None and sending.rate is None and ("sending", "rate") not in sources.broken:
         said = Said(sending.burst, sources.place(("sending", "burst")), sources.home)
@@ -48,7 +48,7 @@ def build_pace(sources: Sources) -> Pace:
         mailbox_providers=_providers(sources),
         breakers=_breakers(sources),
     )
-    # A written schedule is kept to its end unless somebody says otherwise.
+    # A written schedule is kept to its end unless set otherwise.
     if sending.patience is None and sending.retry.relay:
         pace = replace(pace, patience=sum(sending.retry.relay))
     return pace
@@ -149,7 +149,7 @@ def _breakers(sources: Sources) -> BreakerLimits:
 
 
 def build_schedule(sources: Sources) -> Schedule | None:
-    """None without `send_at`.  Faults are told; whether a time has passed is left to whoever loads the list."""
+    """None without `send_at`.  Faults are reported; whether a time has passed is checked when the list is loaded."""
     sending = sources.file.sending
     send_at = sources.pick(("sending", "send_at"), sending.send_at)
     timezone = sources.pick(("sending", "timezone"), sending.timezone)

@@ -144,7 +144,7 @@ def preset_at(host: str) -> RelayPreset | None:
 def say_preset(preset: RelayPreset) -> str:
     """What is known of a provider: the login that it wants, what it lets an account do, and where it says so."""
     limits = ", ".join(f"{key} {value}" for key, value in preset.limits)
-    known = f"{limits} ({preset.source}; {_said_day(preset)})" if limits else "it publishes no limit for everybody"
+    known = f"{limits} ({preset.source}; {_said_day(preset)})" if limits else "it publishes no general limit"
     return f"{preset.title}: {say_login(preset)}\nLimits: {known}"
 
 

@@ -18,7 +18,7 @@ LONGEST_VALUE = 60  # characters of a value that are repeated in an error
 
 @dataclass(frozen=True, slots=True)
 class Said(Generic[T]):
-    """A value somebody wrote, where (`"shop/campaign.toml:9: rate"`, `"--rate"`), and the folder its paths start from.
+    """A value as written, where (`"shop/campaign.toml:9: rate"`, `"--rate"`), and the folder its paths start from.
 
     `is_secret`: the value is not to be repeated in an error.
     """
@@ -42,7 +42,7 @@ class Said(Generic[T]):
 
 
 def show(value: str | int | float) -> str:
-    """`value` as TOML writes it, on one line, cut to what a terminal can bear."""
+    """`value` as TOML writes it, on one line, cut to what a terminal can show."""
     if isinstance(value, str):
         return json.dumps(printable(value, LONGEST_VALUE), ensure_ascii=False)
     return json.dumps(value)

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 def build_routes(sources: Sources, reader: FileReader) -> tuple[Route, ...]:
-    """The relays in the order they were named; none when nobody names one.  Faults are told."""
+    """The relays in the order they were named; none when none is named.  Faults are reported."""
     asides = list(_asides(sources))
     found = [(route, aside) for aside in asides if (route := _build_route(aside, reader)) is not None]
     routes = tuple(route for route, _ in found)
@@ -169,7 +169,7 @@ _EHLO_NAME = lazy_pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}|\[(?:IPv6:)?[0-9A-F
 
 
 def build_relay(sources: Sources, reader: FileReader) -> Relay | None:
-    """The relay, or None when nobody names one.  Faults are told, never with a URL's text: it may hold a password.
+    """The relay, or None when none is named.  Reported faults never have the text of a URL: it may hold a password.
 
     `--relay` replaces the whole `[relay]` table, so that the password of one server is never shown to another.
     """
@@ -286,7 +286,7 @@ def _with_names(sources: Sources, relay: Relay, *, table: RelayTable, url: Said[
     username = relay.username if table.username is None else table.username
     if has_control(username):  # the file's: the URL's would have been refused
         place = sources.place(("relay", "username"))
-        sources.problems.add(f"{place}: the user name holds a control character", "type it anew")
+        sources.problems.add(f"{place}: the user name holds a control character", "type it again")
     ehlo_name = relay.ehlo_name if table.ehlo is None else table.ehlo
     if ehlo_name and not _EHLO_NAME.fullmatch(ehlo_name):
         said = sources.pick(("relay", "ehlo"), table.ehlo) or Said(ehlo_name, f"{url.place}: ehlo", url.folder)
@@ -311,7 +311,7 @@ def _with_tls(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
 
 
 def with_wishes(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
-    """`relay` with what the table says of `dsn`, `dsn_return` and `requiretls`.  Faults are told."""
+    """`relay` with what the table says of `dsn`, `dsn_return` and `requiretls`.  Faults are reported."""
     relay = _with_dsn(sources, relay, table)
     requires_tls = relay.requires_tls if table.requiretls is None else table.requiretls
     said = sources.pick(("relay", "requiretls"), table.requiretls)
@@ -393,7 +393,7 @@ def _oauth(sources: Sources, table: RelayTable) -> Oauth | None:
             sources.problems.add(f"{sources.place(_OAUTH)}: {key} is missing", f"write {key} as the provider gives it")
     for key in ("client_id", "scope"):
         if has_control(getattr(oauth, key) or ""):
-            sources.problems.add(f"{sources.place((*_OAUTH, key))}: holds a control character", "type it anew")
+            sources.problems.add(f"{sources.place((*_OAUTH, key))}: holds a control character", "type it again")
     if not refresh_token_from and not any(key.startswith("refresh_token_") for key in oauth.model_fields_set):
         sources.problems.add(
             f"{sources.place(_OAUTH)}: nothing says where the refresh token is",

@@ -179,7 +179,7 @@ def find_inbox(argument: str) -> Path:
     found = [kept for kept in found if kept not in linked]
     if linked and not found:
         raise ConfigError(
-            f"{linked[0]}: is a link, or holds one, and so may be somebody's own mail instead of a rehearsal's",
+            f"{linked[0]}: is a link, or holds one, and so may be real mail instead of a rehearsal's",
             hint=f"if you want to read it: bulkmail inbox {linked[0]}",
         )
     if not found:

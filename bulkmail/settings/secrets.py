@@ -150,7 +150,7 @@ def find_password(
     """The password for `relay`, or None when it wants no login or an access token instead.
 
     The place that the relay names counts; then `BULKMAIL_PASSWORD`; then `ask`, which is given the question and is None
-    when nobody is there.  A keyring without an entry passes the question on; any other named place must answer.
+    when no user is present.  A keyring without an entry passes the question on; any other named place must answer.
     Raises `ConfigError` that says what to do, and never what the password is.
     """
     if not relay.username or relay.wants_token:
@@ -164,7 +164,7 @@ def find_password(
     if environ.get(VARIABLE):
         return as_password(environ[VARIABLE], VARIABLE)
     if ask is None:
-        raise ConfigError(f"{relay} wants a password, and none was found", hint=_where_to_put_it(relay, kind))
+        raise ConfigError(f"{relay} needs a password, and none was found", hint=_where_to_put_it(relay, kind))
     return as_password(ask(f"Password for {relay}: "), "the password")
 
 
@@ -222,7 +222,7 @@ _PROXY_PASSWORD = Wanted("proxy_password", whose="the proxy's password")
 def find_tokens(relay: Relay, *, environ: Mapping[str, str] = os.environ) -> Callable[[], AccessToken] | None:
     """What gets an access token for `relay`, blocking, each time it is called; None for a login by password.
 
-    The secrets of a refresh grant are looked up now, a file or a command is read anew for each token.  May wait for a
+    The secrets of a refresh grant are looked up now, a file or a command is read again for each token.  May wait for a
     command.  Raises `ConfigError`, which never says what a secret is.
     """
     if relay.wants_token and not relay.username:

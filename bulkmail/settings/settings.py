@@ -55,7 +55,7 @@ class Settings:
     `files` are those that it was read from, the list among them; `notices` say what was read otherwise than written.
     `suppressions` say which suppression list holds, and what of it.  `notify` is what the campaign itself says of that.
     `schedule` is when each recipient is sent to; None is at once.
-    `is_folder` tells whether a `campaign.toml` or a message stands behind it, which then names the outbox.
+    `is_folder` says whether there is a `campaign.toml` or a message file, which then names the outbox.
     """
 
     name: str
@@ -314,7 +314,7 @@ def _expression_fault(text: str) -> str:
 
 
 def _suppress(sources: Sources, reader: FileReader) -> tuple[str, ...]:
-    """The file's and the flags' together: nobody is taken off a stop list by a flag."""
+    """The file's and the flags' together: a flag never removes an entry."""
     said = [
         Said(name, sources.place(("recipients", "suppress", number)), sources.home)
         for number, name in enumerate(sources.file.recipients.suppress)

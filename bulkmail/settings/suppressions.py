@@ -75,7 +75,7 @@ def load_suppressions(environ: Mapping[str, str] = os.environ) -> SuppressionSet
 
 
 def build_suppressions(sources: Sources) -> SuppressionSettings:
-    """The settings of one campaign: its own table, else the environment's, else the user's.  Faults are told."""
+    """The settings of one campaign: its own table, else the environment's, else the user's.  Faults are reported."""
     own = _OneTable(sources.file.suppressions, sources.path, sources)
     return _build([own, _user_table(sources.environ, sources.problems)], sources.environ, sources.problems)
 
@@ -91,7 +91,7 @@ def has_user_file(environ: Mapping[str, str] = os.environ) -> bool:
 def open_user_file(path: Path | None, environ: Mapping[str, str], problems: Problems) -> tuple[UserFile, Sources]:
     """The settings at `path`, by default the user's own, which need not be there, and where each of them stands.
 
-    Faults are told; raises `ConfigError` for a file that cannot be read or is not TOML.
+    Faults are reported; raises `ConfigError` for a file that cannot be read or is not TOML.
     """
     from bulkmail.settings.layers import Sources, locate_keys, parse_toml, read_text
     from bulkmail.settings.overrides import Overrides

@@ -110,7 +110,7 @@ def load_serve_keys(environ: Mapping[str, str] = os.environ) -> tuple[Secret, ..
 
 
 def _keys(serve: ServeTable, sources: Sources, environ: Mapping[str, str], problems: Problems) -> list[Secret]:
-    """The keys of unsubscribe links; those that cannot be had are told."""
+    """The keys of unsubscribe links; those that cannot be read are reported."""
     keys = [
         _secret(_file(name, sources), sources.place(("serve", "keys", number)), environ, problems)
         for number, name in enumerate(serve.keys)

@@ -27,7 +27,7 @@ More = Callable[[], Transfer | None]
 class Connection(asyncio.BufferedProtocol):
     """A connection past greeting, TLS and login, until its end.  Never a reply booked to another message than its own.
 
-    All work is done where bytes arrive: there the next message is asked for, and there its owner is told what a message
+    All work is done where bytes arrive: there the next message is requested, and there its owner learns what a message
     came to.  Eight of its methods are those that asyncio and the engine call by their names.
     """
 
@@ -82,7 +82,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._protocol.begun
 
     @property
-    def farewell(self) -> str:
+    def goodbye(self) -> str:
         """Why it is over, in words for people; empty while it is not."""
         return "" if self._protocol.closed is None else self._protocol.closed.words
 
@@ -95,8 +95,8 @@ class Connection(asyncio.BufferedProtocol):
         """Sends what `more` gives, one message after another, until it gives None and everything is decided.
 
         A second caller waits for the first.  `more` is called at the very moment that the next envelope can be written:
-        never for a connection that is not `usable`.  What each message comes to is told to its transfer.  Cancellation
-        aborts; what is under way is told as a fault first, and unless at END is certainly not delivered.  A session
+        never for a connection that is not `usable`.  The outcome of each message goes to its transfer.  Cancellation
+        aborts; messages under way get a fault first, and unless at END is certainly not delivered.  A session
         that the server would soon end is left with QUIT.
         """
         protocol = self._protocol
@@ -240,7 +240,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         closed = self._protocol.closed
         if closed is not None and closed.why is CloseReason.GOODBYE:
-            self._transport.close()  # over TLS the server is told that this is the end and not a cut
+            self._transport.close()  # over TLS the server sees that this is the end and not a cut
         else:
             self._transport.abort()
 
@@ -274,7 +274,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 class _Patience:
-    """How long the server may take for its next step; when it takes longer, the protocol is told.
+    """How long the server may take for its next step; when it takes longer, the protocol learns it.
 
     There is one timer, set to the shortest patience of any step and never set back: when it rings it looks for what
     the server was given the time, and is wound again.  So it never rings late, and a message costs no timer.

@@ -18,7 +18,7 @@ FETCH_TIMEOUT = 150.0  # seconds; a command may ask a person to unlock something
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AccessToken:
-    """A bearer token (RFC 6750) that was just given; `lifetime` in seconds, None where nobody says."""
+    """A bearer token (RFC 6750) that was just given; `lifetime` in seconds, None where no one says."""
 
     secret: Secret
     lifetime: float | None = None
@@ -79,7 +79,7 @@ class Tokens:
             with anyio.fail_after(FETCH_TIMEOUT):
                 token = await to_thread.run_sync(self._fetch, abandon_on_cancel=True)
         except TimeoutError:
-            what = f"nobody gave us an access token within {FETCH_TIMEOUT:.0f} s"
+            what = f"no one gave us an access token within {FETCH_TIMEOUT:.0f} s"
             raise TokenError(Breakage.TIMEOUT, what) from None
         self._token = token
         self._best_before = float("inf")

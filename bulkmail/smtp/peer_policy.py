@@ -107,7 +107,7 @@ class Window:
     def __init__(self, most: int) -> None:
         self.size = 1
         self.was_reset = True  # since the last message was accepted
-        self.is_used_up = False  # the session has seen as many refusals as any server bears
+        self.is_used_up = False  # the session has seen as many refusals as any server tolerates
         self._most = most
         self._clean = 0  # decided without a fault since it was enlarged
         self._idle_resets = 0  # answered, with no message accepted since the one before
@@ -144,7 +144,7 @@ class PeerPolicy:
     of a message.  `trial`: whether several whole messages may be under way; one session asks for all, so that the
     answer costs the relay one error and us one session at the most.  One that does not report what `Relay.dsn` asks for
     is no longer asked.  One that ended a session after a number of refused recipients is left before that
-    (`bearable_refusals`).  `notify` is told each in a sentence, once.
+    (`bearable_refusals`).  `notify` gets each in a sentence, once.
     """
 
     def __init__(self, *, depth: int = DEPTH, is_plain: bool = False, notify: Callable[[str], None] = _unheard) -> None:

@@ -52,7 +52,7 @@ _LAST = ((_DATA, b"DATA\r\n"),)
 class Protocol:
     """The transactions of one session, in the order begun.
 
-    Whoever owns the transport gives it messages through `more`, which is called at the moment that the next envelope
+    Anyone who owns the transport gives it messages through `more`, which is called at the moment that the next envelope
     could be written and may return None; tells what happens (`receive`, `lost` …); then writes what
     `next_output` gives until that is None or writing is paused; then looks at three answers:
 
@@ -101,7 +101,7 @@ class Protocol:
 
     @property
     def is_worn_out(self) -> bool:
-        """Whether the server is about to end this session, because it has refused so many recipients.
+        """Whether the server is about to end this session, because it has refused this many recipients.
 
         The words that end it would hit a recipient whom it would have taken.
         """
@@ -405,7 +405,7 @@ class Protocol:
     def _on_unsolicited(self, reply: RawReply) -> None:
         transfer = self._writing
         if reply.code == 421 and transfer is None:
-            self._on_farewell(_MAIL, None, reply)
+            self._on_closing(_MAIL, None, reply)
         elif transfer is not None and (reply.code == 421 or (transfer.stage is _AT_BODY and reply.code >= 400)):
             # It has seen enough of the content (too big, spam) and does not wait for the rest.
             self._on_last_words(_END, transfer, reply)
@@ -415,7 +415,7 @@ class Protocol:
     def _on_goodbye(self, step: Step, transfer: None, reply: RawReply) -> None:
         self._close(CloseReason.GOODBYE, "was told goodbye")
 
-    def _on_farewell(self, step: Step, transfer: None, reply: RawReply) -> None:
+    def _on_closing(self, step: Step, transfer: None, reply: RawReply) -> None:
         """421 while nothing of ours is under way."""
         self._close(CloseReason.LOST, f"ended the session: {make_reply(_AT_MAIL, *reply)}")
 
@@ -581,8 +581,8 @@ class Protocol:
 _P = Protocol
 _TABLE: dict[Step, tuple[Callable[..., None] | None, ...]] = {  # what is None breaks the protocol
     # to:   2xx             3xx              4xx                   5xx                   421
-    _PROBE: (None, None, None, _P._go_on, _P._on_farewell),
-    _FENCE: (_P._on_fence, None, None, _P._on_refused_fence, _P._on_farewell),
+    _PROBE: (None, None, None, _P._go_on, _P._on_closing),
+    _FENCE: (_P._on_fence, None, None, _P._on_refused_fence, _P._on_closing),
     _RSET: (_P._on_reset, None, _P._on_refused_reset, _P._on_refused_reset, _P._on_last_words),
     _MAIL: (_P._go_on, None, _P._on_refusal, _P._on_refusal, _P._on_last_words),
     _RCPT: (_P._on_recipient, None, _P._on_recipient, _P._on_recipient, _P._on_last_words),

@@ -28,7 +28,7 @@ class RefreshGrant:
     """Gets access tokens from `oauth.token_url`.  `client_secret` goes into the body, where all providers look for it.
 
     A provider may give a new refresh token with each access token and forget the old one: the new one is then used,
-    and `keep` is told of it.  May be called from several threads.
+    and `keep` receives it.  May be called from several threads.
     """
 
     def __init__(
@@ -92,8 +92,8 @@ class RefreshGrant:
     def _refused(self, status: int, answer: bytes) -> TokenError:
         """400 and 401 are the grant's own refusals (RFC 6749 §5.2); anything else may pass."""
         try:
-            told = json.loads(answer)
-            words = [told.get("error"), told.get("error_description")]
+            reported = json.loads(answer)
+            words = [reported.get("error"), reported.get("error_description")]
         except (ValueError, AttributeError, RecursionError):
             words = []
         text = ": ".join(word for word in words if isinstance(word, str) and word)
@@ -109,18 +109,18 @@ class RefreshGrant:
 
     def _read(self, answer: bytes) -> AccessToken:
         try:
-            told = json.loads(answer)
-            token, kind = told["access_token"], told.get("token_type", "bearer")
+            reported = json.loads(answer)
+            token, kind = reported["access_token"], reported.get("token_type", "bearer")
             if not (isinstance(token, str) and is_token(token) and isinstance(kind, str) and kind.lower() == "bearer"):
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise TokenError(Breakage.NO_TOKEN, f"{self._place} answered with something else than a token") from None
-        newer = told.get("refresh_token")
+        newer = reported.get("refresh_token")
         if isinstance(newer, str) and newer and newer != self._refresh_token.reveal():
             self._refresh_token = Secret(newer)
             if self._keep is not None:
                 self._keep(self._refresh_token)
-        return AccessToken(Secret(token), _lifetime(told.get("expires_in")))
+        return AccessToken(Secret(token), _lifetime(reported.get("expires_in")))
 
 
 def _lifetime(said: object) -> float | None:

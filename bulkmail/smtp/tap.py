@@ -1,6 +1,6 @@
 """One connection's conversation as lines that are safe to show: secrets hidden, bodies cut, controls escaped.
 
-Where a login begins and ends is told by the code that runs it, so no mechanism need be known here.  The secrets
+The code that runs a login reports where it begins and ends, so no mechanism need be known here.  The secrets
 themselves are known from the start: a server may repeat them at any time.
 """
 

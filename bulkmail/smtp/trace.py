@@ -240,7 +240,7 @@ class ConversationLine:
 class Conversation:
     """The lines of one run, for `async for`.  It ends with the run; to stop reading earlier harms nothing.
 
-    A reader that is too slow misses lines, and is told how many by a line of its own; the sending never waits for it.
+    A reader that is too slow misses lines, and gets their number in a line of its own; the sending never waits for it.
     """
 
     def __init__(self) -> None:

@@ -51,7 +51,7 @@ class Transfer:
     """One message on its way over one session.
 
     `mark(done)` is called when the envelope is written; the terminator waits until `done(None)` was called.
-    `done(error)` ends the session before the terminator.  `decided` is told the outcome, once.
+    `done(error)` ends the session before the terminator.  `decided` receives the outcome, once.
 
     `stage` is how far it has come: END from the moment that the first byte of the terminator was handed out.
     `result` is what decided it, None until then.  `refusal` is the first refusal that concerns all its forward paths,

@@ -137,7 +137,7 @@ def _is_held(
     at: float,
     now: float,
 ) -> bool:
-    """Whether this hard bounce looks like its provider's mistake, so that it is kept as unclear.
+    """Whether this hard bounce looks like a provider's mistake, so that it is kept as unclear.
 
     The one that shows it takes those of the last hour with it, and the entries that they made.
     """

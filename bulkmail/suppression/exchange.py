@@ -73,7 +73,7 @@ def read_file(
         return _read_archive(path, secret)
     if is_outbox(path):
         raise ListError(
-            f"{path}: is the outbox of a run, and what its servers refused for good is on the list already",
+            f"{path}: is the outbox of a run, and what its servers rejected permanently is on the list already",
             hint=f"to leave out those whom the run reached: bulkmail send --suppress {path}",
         )
     header = _header(path)
@@ -81,7 +81,7 @@ def read_file(
         return _read_export(path, secret)
     if "delivery_status" in header:
         raise ListError(
-            f"{path}: is a delivery report, and what its servers refused for good is on the list already",
+            f"{path}: is a delivery report, and what its servers rejected permanently is on the list already",
             hint=f"to leave out those whom the run reached: bulkmail send --suppress {path}",
         )
     keys, found = read_entries(path)

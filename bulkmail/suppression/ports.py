@@ -226,7 +226,7 @@ class SuppressionStore(EventSink, RunRegister, ReadingPlaces, Protocol):
         ...
 
     def note_sent(self, run_id: str, counts: Mapping[str, int], *, at: float) -> None:
-        """So many messages of a known run were answered by each provider about the time `at` (wall clock)."""
+        """This many messages of a known run were answered by each provider about the time `at` (wall clock)."""
         ...
 
     def soft_bounced(self, within: float) -> frozenset[bytes]:

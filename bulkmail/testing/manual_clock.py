@@ -1,4 +1,4 @@
-"""Time that stands still until it is told to move."""
+"""Time that stands still until it is advanced."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import itertools
 
 
 class ManualClock:
-    """A clock for tests.  Whoever sleeps on it wakes when `advance` has brought the time there, the earliest first.
+    """A clock for tests.  Anyone who sleeps on it wakes when `advance` has brought the time there, the earliest first.
 
     Sleepers live by the monotonic time; `set_wall` moves the clock on the wall alone, as a person does who sets it, or
     a machine that slept.
@@ -25,11 +25,11 @@ class ManualClock:
         return self._now + self._ahead
 
     def monotonic(self) -> float:
-        """Seconds that nobody sets: the same, unless somebody has set the clock on the wall."""
+        """Seconds that no one sets: the same, unless someone has set the clock on the wall."""
         return self._now
 
     def set_wall(self, now: float) -> None:
-        """The clock on the wall shows `now` from here on, be it earlier or later than before.  Nobody wakes of it."""
+        """The clock on the wall shows `now` from here on, be it earlier or later than before.  No one wakes of it."""
         self._ahead = now - self._now
 
     @property
@@ -39,7 +39,7 @@ class ManualClock:
 
     @property
     def next_wake(self) -> float | None:
-        """Seconds until the next sleeper's time comes; None when nobody sleeps."""
+        """Seconds until the next sleeper's time comes; None when no one sleeps."""
         waiting = [wakes_at for wakes_at, _, woken in self._sleepers if not woken.done()]
         return min(waiting) - self._now if waiting else None
 

@@ -28,7 +28,7 @@ _TOO_WIDE = """() => {
 
 @dataclass
 class Opened:
-    """A page that is open, and all that it did which nobody asked for."""
+    """A page that is open, and all that it did which no one asked for."""
 
     page: Page
     surprises: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The report and the preview in a browser, with rows as somebody malicious would write them."""
+"""The report and the preview in a browser, with rows as someone malicious would write them."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def findings(folder: Path, html: str, rows: str) -> list[dict[str, object]]:
     return found
 
 
-def test_cell_that_is_no_link_is_told_by_column_and_row_however_late_it_comes(tmp_path: Path) -> None:
+def test_cell_that_is_no_link_is_reported_by_column_and_row_however_late_it_comes(tmp_path: Path) -> None:
     rows = "email,url\n" + "".join(f"a{n}@example.com,https://example.com/{n}\n" for n in range(200))
     rows = rows.replace("https://example.com/133", "www.example.com/133")
     found = [each for each in findings(tmp_path, '<a href="{{ url }}">x</a>', rows) if each["code"] == "link-relative"]
@@ -110,7 +110,7 @@ def test_cell_that_is_no_link_is_told_by_column_and_row_however_late_it_comes(tm
     assert "'www.example.com/133'" in str(found[0]["message"])
 
 
-def test_placeholder_in_an_attribute_is_told(tmp_path: Path) -> None:
+def test_placeholder_in_an_attribute_is_reported(tmp_path: Path) -> None:
     page = '<a href="*|UNSUB|*">x</a> <img src="https://example.com/a.png" alt="*|NAME|*">'
     found = findings(tmp_path, page, "email\nann@example.com\n")
     assert [each["code"] for each in found] == ["placeholder", "placeholder"]

@@ -87,7 +87,7 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
 
 # Code, line of the list (0: none), what is said of the place and the fault.
 PLANTED = [
-    ("bad-row", 7, "people.csv:7: nobody is written to"),
+    ("bad-row", 7, "people.csv:7: nothing is sent"),
     ("row-does-not-render", 16, "javascript"),
     ("subject-empty", 8, "Subject is empty"),
     ("attachment-missing", 6, "'gone.pdf' is not there"),
@@ -125,7 +125,7 @@ PLANTED = [
     ("invitation-attached", 0, "'invite.ics' is an invitation (METHOD:REQUEST)"),
     ("attachment-empty", 0, "'empty.txt' has 0 bytes"),
     ("free-sender", 0, "campaign.toml: from: From is at gmail.com"),
-    ("one-click-missing", 0, "people cannot unsubscribe by one click"),
+    ("one-click-missing", 0, "recipients cannot unsubscribe with one click"),
     ("dkim-not-aligned", 0, "DKIM signs for other.example"),
     ("bounces-not-aligned", 0, "bounces go to mailer.example"),
     ("bounces-without-token", 0, "bounces come back to an address without {bounce}"),
@@ -159,22 +159,22 @@ def check(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["check", *arguments], prog_name="bulkmail")
 
 
-def test_check_names_every_planted_fault_with_row_and_mend(shop: Path) -> None:
+def test_check_names_every_planted_fault_with_row_and_fix(shop: Path) -> None:
     result = check("shop", "--json")
-    told = json.loads(result.stdout)
+    reported = json.loads(result.stdout)
     for code, line, words in PLANTED:
         found = [
             each
-            for each in told["findings"]
+            for each in reported["findings"]
             if each["code"] == code
             and words in f"{each['where'] or ''}: {each['message']}"
             and (line in each["rows"] if line else True)
         ]
-        assert len(found) == 1, (code, words, [each for each in told["findings"] if each["code"] == code])
+        assert len(found) == 1, (code, words, [each for each in reported["findings"] if each["code"] == code])
         assert found[0]["fix"]
         assert found[0]["why"]
     assert len(PLANTED) >= 30
-    assert len(told["findings"]) == len(PLANTED), "nothing is told that was not planted"
+    assert len(reported["findings"]) == len(PLANTED), "nothing is notified that was not planted"
     assert {code for code, _, _ in PLANTED} >= {check.code for check in CHECKS if not check.is_online} - {
         "no-relay-for-row",
         "many-invalid",  # an error, and so not beside the others
@@ -188,10 +188,10 @@ def test_check_names_every_planted_fault_with_row_and_mend(shop: Path) -> None:
         "key-not-served",  # of [serve] in the user's own file
         "cell-format",  # of a workbook
     }
-    assert (result.exit_code, told["ready"]) == (0, True), "warnings do not keep the gate shut"
+    assert (result.exit_code, reported["ready"]) == (0, True), "warnings do not keep the checks shut"
 
 
-def test_check_tells_it_in_eighty_columns_without_colours_in_a_pipe(shop: Path) -> None:
+def test_check_reports_it_in_eighty_columns_without_colours_in_a_pipe(shop: Path) -> None:
     result = check("shop")
     assert max(map(len, result.output.splitlines())) <= 80
     assert "\x1b" not in result.output
@@ -242,6 +242,6 @@ def test_send_runs_the_same_gate(shop: Path) -> None:
 )
 def test_clean_campaigns_are_clean(campaign: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BULKMAIL_RELAY", raising=False)
-    told = json.loads(check(str(ROOT / campaign), "--json").stdout)
-    assert told["findings"] == []
-    assert told["ready"]
+    reported = json.loads(check(str(ROOT / campaign), "--json").stdout)
+    assert reported["findings"] == []
+    assert reported["ready"]

@@ -102,21 +102,21 @@ def test_version_of_a_mere_checkout_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     ("words", "error", "hint"),
     [
         (["sned"], "there is no command 'sned'", 'did you mean "bulkmail send"?'),
-        (["zzz"], "there is no command 'zzz'", "bulkmail --help shows what there is"),
+        (["zzz"], "there is no command 'zzz'", "bulkmail --help lists what is available"),
         (["shop"], "there is no command 'shop'", 'did you mean "bulkmail send shop"?'),
         (["--versoin"], "bulkmail has no option --versoin", "did you mean --version?"),
-        (["--zzz"], "bulkmail has no option --zzz", "bulkmail --help shows what there is"),
+        (["--zzz"], "bulkmail has no option --zzz", "bulkmail --help lists what is available"),
         (["init", "--knd", "x"], "bulkmail init has no option --knd", "did you mean --kind?"),
-        (["init"], "missing argument 'DIR'", "bulkmail init --help shows what there is"),
+        (["init"], "missing argument 'DIR'", "bulkmail init --help lists what is available"),
         (
             ["init", "x", "--kind", "novel"],
             "invalid value for '--kind': 'novel' is not one of 'newsletter', 'mail-merge', 'invoice'",
-            "bulkmail init --help shows what there is",
+            "bulkmail init --help lists what is available",
         ),
         (
             ["init", "x", "y"],
             "got unexpected extra argument (y)",
-            "bulkmail init --help shows what there is",
+            "bulkmail init --help lists what is available",
         ),
     ],
 )
@@ -163,7 +163,7 @@ def test_error_becomes_words_and_an_exit_code(
             3,
             "\nerror: interrupted\nhint: every row is in runs/shop.outbox; type: bulkmail resume runs/shop.outbox\n",
         ),
-        (click.Abort(), 2, "error: no answer, so nothing was done\n"),
+        (click.Abort(), 2, "error: no answer; nothing was done\n"),
         (
             OSError(errno.ENOSPC, "No space left on device", "report.csv"),
             3,
@@ -174,9 +174,9 @@ def test_error_becomes_words_and_an_exit_code(
         (
             ExceptionGroup("two senders", [MemoryError(), MemoryError()]),
             3,
-            "error: this computer has not enough memory for this mailing\n"
-            "hint: close other programs, or make the attachments smaller: they are wanted in memory several times "
-            "over; every row is in runs/shop.outbox; type: bulkmail resume runs/shop.outbox\n",
+            "error: this computer does not have enough memory for this mailing\n"
+            "hint: close other programs, or use smaller attachments: they are held in memory several times; "
+            "every row is in runs/shop.outbox; type: bulkmail resume runs/shop.outbox\n",
         ),
         (
             ZeroDivisionError("division by zero"),
@@ -200,7 +200,7 @@ def test_error_becomes_words_and_an_exit_code(
     ],
     ids=["no-hint", "interrupt", "abort", "disk-full", "broken-pipe", "memory", "bug", "bug-without-words", "steering"],
 )
-def test_mishap_is_told(broken: dict[str, BaseException], error: BaseException, exit_code: int, said: str) -> None:
+def test_mishap_is_reported(broken: dict[str, BaseException], error: BaseException, exit_code: int, said: str) -> None:
     broken["error"] = error
     result = run("init")
     assert (result.exit_code, result.stdout, result.stderr) == (exit_code, "", said)
@@ -274,7 +274,7 @@ def test_reader_that_goes_away_leaves_no_noise() -> None:
         assert process.wait(20) == 3
 
 
-def test_error_that_nobody_can_read_still_has_its_exit_code() -> None:
+def test_error_that_no_one_can_read_still_has_its_exit_code() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run([sys.executable, "-m", "bulkmail", "zzz"], stderr=writing, timeout=20, check=False)

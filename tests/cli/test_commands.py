@@ -104,7 +104,7 @@ def test_init_shows_what_it_made_and_what_to_type() -> None:
         "  people.csv\n"
         "\n"
         "Read my spring/campaign.toml, change what you like, then type:\n"
-        "  bulkmail check 'my spring'       says what is wrong with it\n"
+        "  bulkmail check 'my spring'       checks it\n"
         "  bulkmail preview 'my spring'     shows the messages\n"
         "  bulkmail send 'my spring'        rehearses: no mail is sent to recipients\n"
     )
@@ -126,8 +126,7 @@ def test_init_leaves_alone_what_is_there(name: str) -> None:
     quoted = "'a file'" if " " in name else name
     assert result.exit_code == 2
     assert result.stderr == (
-        f"error: {name}: there is something already, and it stays as it is\n"
-        f"hint: name a new folder: bulkmail init {quoted}-2\n"
+        f"error: {name}: already exists and was not changed\nhint: name a new folder: bulkmail init {quoted}-2\n"
     )
     assert not Path("full/campaign.toml").exists()
 
@@ -210,29 +209,29 @@ def test_check_says_that_no_relay_is_named(shop: Path) -> None:
     assert run("check", "shop").output.endswith("(1 invalid), when a relay is named.\n")
 
 
-def test_check_refuses_a_letter_that_suits_nobody(shop: Path) -> None:
+def test_check_refuses_a_message_that_suits_no_one(shop: Path) -> None:
     (shop / "message.txt").write_text("Dear {{ nmae }}")
     result = run("check", "shop")
     assert result.exit_code == 2
     assert "error: " in result.output
     assert "'nmae'" in result.output
-    assert result.output.endswith("Not ready: shop would go to 0 recipients of 3 rows (3 invalid).\n")
+    assert result.output.endswith("Not ready: shop would be sent to 0 recipients of 3 rows (3 invalid).\n")
 
 
-def test_check_warns_of_a_letter_that_does_not_suit_somebody(shop: Path) -> None:
+def test_check_warns_of_a_message_that_does_not_suit_someone(shop: Path) -> None:
     (shop / "people.csv").write_text("email,name\nann@example.com,Ann\nbob@example.com,\n")
     result = run("check", "shop")
     assert result.exit_code == 0
     assert "warning: column name: 'name' is empty in 1 row: line 3\n" in result.output
 
 
-def test_check_refuses_a_list_of_nobody(shop: Path) -> None:
+def test_check_refuses_a_list_of_no_one(shop: Path) -> None:
     result = run("check", "shop", "--where", "false")
     assert result.exit_code == 2
-    assert result.output.endswith("Not ready: shop would go to 0 recipients of 3 rows (1 invalid, 2 filtered).\n")
+    assert result.output.endswith("Not ready: shop would be sent to 0 recipients of 3 rows (1 invalid, 2 filtered).\n")
 
 
-def test_check_tells_faults_of_the_campaign(shop: Path) -> None:
+def test_check_reports_faults_of_the_campaign(shop: Path) -> None:
     result = run("check", "shop", "--rate", "fast")
     assert result.exit_code == 2
     assert result.stderr == (
@@ -240,7 +239,7 @@ def test_check_tells_faults_of_the_campaign(shop: Path) -> None:
     )
 
 
-def test_preview_shows_the_first_letter(shop: Path) -> None:
+def test_preview_shows_the_first_message(shop: Path) -> None:
     result = run("preview", "shop")
     assert result.exit_code == 0
     lines = result.output.splitlines()
@@ -251,14 +250,14 @@ def test_preview_shows_the_first_letter(shop: Path) -> None:
 
 
 @pytest.mark.parametrize("which", [["--row", "3"], ["--address", "SATO@example.net"]], ids=["row", "address"])
-def test_preview_shows_the_letter_that_is_asked_for(shop: Path, which: list[str]) -> None:
+def test_preview_shows_the_message_that_is_asked_for(shop: Path, which: list[str]) -> None:
     result = run("preview", "shop", *which)
     assert result.exit_code == 0, result.stderr
     assert result.output.startswith("── row 3, shop/people.csv:4 ──\n")
     assert "Dear 佐藤 陽菜,\n" in result.output
 
 
-def test_preview_shows_all_letters(shop: Path) -> None:
+def test_preview_shows_all_messages(shop: Path) -> None:
     output = run("preview", "shop", "--all").output
     assert [line for line in output.splitlines() if line.startswith("──")] == [
         "── row 1, shop/people.csv:2 ──",
@@ -269,7 +268,9 @@ def test_preview_shows_all_letters(shop: Path) -> None:
 def test_preview_names_a_column_that_is_there_twice(shop: Path) -> None:
     (shop / "people.csv").write_text("email,name,town,name,town\nann@example.com,Ann,Ulm,Li,Graz\n")
     result = run("preview", "shop")
-    assert "error: column name: the message uses 'name', and 2 columns are named so" in " ".join(result.stderr.split())
+    assert "error: column name: the message uses 'name', and 2 columns have that name" in " ".join(
+        result.stderr.split()
+    )
     assert "{{ name_2 }}" in result.stderr and "town" not in result.stderr
     assert "Dear Ann" in result.output
     where = run("preview", "shop", "--where", "town == 'Ulm'")
@@ -336,7 +337,7 @@ def test_preview_shows_only_those_who_are_meant_unless_one_is_named(shop: Path) 
         ),
         (
             ["--address", "zoe@example.com"],
-            "nobody in shop/people.csv has the address zoe@example.com",
+            "no row of shop/people.csv has the address zoe@example.com",
             "bulkmail check says what is wrong with each row",
         ),
         (
@@ -357,9 +358,9 @@ def test_preview_says_what_it_cannot_show(shop: Path, words: list[str], error: s
     assert (result.exit_code, result.stderr) == (2, f"error: {error}\nhint: {hint}\n")
 
 
-def test_preview_says_that_nobody_can_be_written_to(shop: Path) -> None:
+def test_preview_says_that_no_one_can_be_written_to(shop: Path) -> None:
     (shop / "people.csv").write_text("email\nbob@\n")
-    assert run("preview", "shop").stderr.startswith("error: nobody in shop/people.csv can be written to\n")
+    assert run("preview", "shop").stderr.startswith("error: no row of shop/people.csv can be sent to\n")
 
 
 # --- send -------------------------------------------------------------------------------------------------------------
@@ -415,7 +416,7 @@ def test_progress_in_json_has_an_object_in_every_line_and_ends_with_totals_and_e
 @pytest.mark.parametrize(
     "words", [["--progress=json"], ["--progress", "json", "--frob"], ["--progress", "json", "--bar"]]
 )
-def test_progress_in_json_tells_an_error_in_its_last_event(shop: Path, words: list[str]) -> None:
+def test_progress_in_json_reports_an_error_in_its_last_event(shop: Path, words: list[str]) -> None:
     (shop / "people.csv").unlink()
     result = run("send", "shop", *words)
     *_, last = map(json.loads, result.stderr.splitlines())
@@ -532,7 +533,7 @@ def test_status_says_how_a_run_ended(rehearsed: Path) -> None:
     ]
     assert lines[3].startswith("Started 2")
     assert ", finished 2" in lines[3]
-    assert lines[4:] == ["What became of each row: bulkmail report shop/runs/shop.rehearsal.outbox"]
+    assert lines[4:] == ["The result of each row: bulkmail report shop/runs/shop.rehearsal.outbox"]
 
 
 def test_status_takes_the_latest_run_here(rehearsed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -545,7 +546,7 @@ def test_status_of_a_run_that_is_under_way_names_the_process(shop: Path) -> None
     Path("shop/runs").mkdir()
     outbox = Outbox.create(Path("shop/runs/shop.outbox"), campaign=settings.campaign, settings={})
     try:
-        assert "The list was not read to its end yet." in run("status", "shop").output
+        assert "The list has not been read completely yet." in run("status", "shop").output
         outbox.finish_loading()
         output = run("status", "shop").output
     finally:
@@ -559,17 +560,19 @@ def test_status_of_a_run_that_was_cut_off_says_how_to_go_on(shop: Path) -> None:
     assert run("send", "shop", "--progress", "none", "--limit", "1").exit_code == 3
     output = run("status", "shop").output
     assert ", not finished.\n" in output
-    assert "To go on with the 1 row left: bulkmail resume shop/runs/shop.rehearsal.outbox\n" in output
+    assert "To continue with the 1 row left: bulkmail resume shop/runs/shop.rehearsal.outbox\n" in output
 
 
-def test_status_says_when_what_was_put_off_is_tried_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_says_when_what_was_deferred_is_tried_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outbox = Outbox.create(Path("late.outbox"), campaign=None, settings={})
     try:
         fill_outbox(outbox, [Reply(Stage.RCPT, 451, "4.3.0", "later")])
     finally:
         outbox.close()
     monkeypatch.setattr("bulkmail.cli.status.time.time", lambda: STARTED + 1)
-    assert re.search(r"put off may be tried again from 2023-11-1\d \S+ on\.\n", run("status", "late.outbox").output)
+    assert re.search(
+        r"Deferred messages will be retried from 2023-11-1\d \S+ on\.\n", run("status", "late.outbox").output
+    )
     monkeypatch.setattr("bulkmail.cli.status.time.time", lambda: STARTED + 86_400)
     assert "put off" not in run("status", "late.outbox").output
 
@@ -599,7 +602,7 @@ def test_status_watch_waits_for_what_is_left_until_ctrl_c(shop: Path, monkeypatc
 
 
 def make_slowed(shop: Path, number: int) -> Path:
-    """A run with so many providers in trouble."""
+    """A run with this many providers in trouble."""
     run("send", "shop")
     path = next(Path("shop/runs").glob("*.outbox"))
     found = [
@@ -614,7 +617,7 @@ def make_slowed(shop: Path, number: int) -> Path:
 def test_status_says_who_slows_the_run_down(shop: Path) -> None:
     make_slowed(shop, 7)
     output = run("status", "shop").output
-    assert "Slowed down:\n  d0.example asked us to slow down 9 times; left alone until " in output
+    assert "Slowed down:\n  d0.example asked us to slow down 9 times; paused until " in output
     assert "d4.example" in output and "  and 2 others; --json has them all\n" in output
 
 
@@ -632,11 +635,11 @@ def test_status_of_a_run_that_never_began_says_so(shop: Path) -> None:
     Path("shop/runs").mkdir()
     path = Path("shop/runs/shop.outbox")
     Outbox.create(path, campaign=load("shop").campaign, settings={}).close()
-    assert "The list was never read to its end.\n" in run("status", "shop").output
+    assert "The list was never read completely.\n" in run("status", "shop").output
     outbox = Outbox.create(path, campaign=load("shop").campaign, settings={}, replace=True)
     outbox.finish_loading()
     outbox.close()
-    assert "Nothing was sent yet.\n" in run("status", "shop").output
+    assert "Nothing has been sent yet.\n" in run("status", "shop").output
 
 
 def test_report_is_a_text_by_default(rehearsed: Path) -> None:
@@ -792,8 +795,8 @@ def test_sandbox_says_which_trouble_it_makes_and_made(here: Path) -> None:
             assert process.wait(10) == 0
         finally:
             process.kill()
-    assert "Trouble on purpose: 100 % refused; seed 0." in head
-    assert rest == "Trouble as asked for: 1 refused.\n"
+    assert "Simulated failures: 100 % refused; seed 0." in head
+    assert rest == "Simulated failures: 1 refused.\n"
 
 
 def test_sandbox_refuses_a_share_that_is_none() -> None:
@@ -805,7 +808,7 @@ def test_sandbox_refuses_a_share_that_is_none() -> None:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_sandbox_tells_what_arrives_until_it_is_ended(here: Path, ending: signal.Signals) -> None:
+def test_sandbox_reports_what_arrives_until_it_is_ended(here: Path, ending: signal.Signals) -> None:
     command = [sys.executable, "-m", "bulkmail", "sandbox", "--port", "0", "--maildir", "kept"]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:
@@ -818,7 +821,7 @@ def test_sandbox_tells_what_arrives_until_it_is_ended(here: Path, ending: signal
             message.set_content("Hello")
             with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
                 client.send_message(message)
-                told = read_until(process, "ann@example.com")
+                reported = read_until(process, "ann@example.com")
                 for _ in range(30):
                     client.send_message(message)
             process.send_signal(ending)
@@ -828,7 +831,7 @@ def test_sandbox_tells_what_arrives_until_it_is_ended(here: Path, ending: signal
         finally:
             process.kill()
     assert f"--relay 'smtp://127.0.0.1:{port}?tls=off' --outbox trouble.outbox" in head
-    assert told.rstrip().endswith("1  to ann@example.com: Grüße")
+    assert reported.rstrip().endswith("1  to ann@example.com: Grüße")
     assert rest.endswith("31 messages kept; type: bulkmail inbox kept\n")
     assert run("inbox", "kept").output.startswith("31 messages in kept, the latest 25:\n")
 

@@ -49,14 +49,14 @@ def pulse_of(*statuses: Status, total: int = 100, each: float = 0.1) -> tuple[Pu
     return pulse, now
 
 
-def test_pulse_counts_a_letter_that_comes_through_later_once() -> None:
+def test_pulse_counts_a_message_that_comes_through_later_once() -> None:
     pulse, now = pulse_of(Status.DEFERRED, Status.ACCEPTED)
     assert (pulse[Status.DEFERRED], pulse.done) == (1, 1)
     pulse.note(settled(1), now + 1)
     assert (pulse[Status.DEFERRED], pulse[Status.ACCEPTED], pulse.done) == (0, 2, 2)
 
 
-def test_pulse_tells_the_rate_of_now_from_the_mean() -> None:
+def test_pulse_reports_the_rate_of_now_from_the_mean() -> None:
     pulse, now = pulse_of(*[Status.ACCEPTED] * 200, total=1_000)  # 20 s of 10/s
     for number in range(201, 401):
         now += 0.05  # then 10 s of 20/s
@@ -101,7 +101,7 @@ def slowed(provider: str = "google", **changes: Any) -> Slowed:
     )
 
 
-def test_progress_names_whoever_is_given_less() -> None:
+def test_progress_names_those_who_is_given_less() -> None:
     until = time.time() + 600
     clock = clock_time(until, time.time())
     pulse, now = pulse_of(Status.ACCEPTED)
@@ -112,7 +112,7 @@ def test_progress_names_whoever_is_given_less() -> None:
         slowed("gmx"),  # as before
     ):
         pulse.note(event, now)
-    said = [f"the relay main 2 connections; google left alone until {clock}", "yahoo 36/s"]
+    said = [f"the relay main 2 connections; google paused until {clock}", "yahoo 36/s"]
     assert progresses.sentence(pulse, now).endswith("; ".join(["", *said]))
     lines = [line.plain for line in bars.sending(pulse, now=now, width=120)]
     assert lines[-1] == "slowed    " + " · ".join(said).replace("; ", " · ")
@@ -121,7 +121,7 @@ def test_progress_names_whoever_is_given_less() -> None:
     assert bars.sending(pulse, now=now, width=400)[-1].plain.endswith(" · 19 more")
 
 
-def test_progress_for_machines_tells_each_complaint_and_who_is_slowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_for_machines_reports_each_complaint_and_who_is_slowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progresses, "EVERY", 0.0)
     stream = io.StringIO()
     with make_progress("json", stream) as progress:

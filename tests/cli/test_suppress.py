@@ -70,7 +70,7 @@ def test_add_puts_addresses_and_domains_on_the_list(store: SqliteSuppressions) -
     ann = found["ann@example.org"]
     assert (ann.reason, ann.scope, ann.note) == (SuppressionReason.MANUAL, "n", "by phone")
     assert ann.until is not None and abs(ann.until - time.time() - 30 * 86_400) < 100
-    assert "1 was there already" in run("add", "ann@example.org", "--list", "n", "--until", "1d").output
+    assert "1 already on the list" in run("add", "ann@example.org", "--list", "n", "--until", "1d").output
 
 
 @pytest.mark.parametrize("text", ["ann", "a*b@example.org", "@*.example.org", "ann@example.org, bob@example.org", ""])
@@ -83,7 +83,7 @@ def test_add_refuses_what_is_no_address(store: SqliteSuppressions, text: str) ->
 def test_remove_says_why_in_the_history(store: SqliteSuppressions) -> None:
     store.add([Addition("ann@example.org"), Addition("bob@example.org")])
     result = run("remove", "ann@example.org", "eve@example.org", "--why", "subscribed again")
-    assert result.output == "1 entry taken off the list; 1 was not on it\n"
+    assert result.output == "1 entry removed from the list; 1 not on the list\n"
     assert keys(store) == {"bob@example.org"}
     shown = run("show", "ann@example.org").output
     assert "is not on the list" in shown and "subscribed again" in shown
@@ -100,9 +100,9 @@ def test_remove_needs_a_reason_and_something_to_remove(store: SqliteSuppressions
 def test_remove_undoes_many_entries_at_once(store: SqliteSuppressions) -> None:
     store.record([event(1), event(2, "bob@example.net"), event(3, "cy@example.org", kind=FeedbackKind.UNSUBSCRIBE)])
     meant = ("remove", "--reason", "hard", "--since", "2h", "--provider", "example.org", "--why", "a mistake")
-    assert run(*meant, "--dry-run").output == "1 entry would be taken off\n"
+    assert run(*meant, "--dry-run").output == "1 entry would be removed\n"
     assert "add --yes" in run(*meant).output and len(keys(store)) == 3
-    assert run(*meant, "--yes").output == "1 entry taken off the list\n"
+    assert run(*meant, "--yes").output == "1 entry removed from the list\n"
     assert keys(store) == {"bob@example.net", "cy@example.org"}
 
 
@@ -138,10 +138,10 @@ def test_list_shows_what_looks_like_a_mistake(store: SqliteSuppressions) -> None
 
 
 def test_import_takes_lines_and_lists(store: SqliteSuppressions, here: Path) -> None:
-    (here / "old.txt").write_text("ann@example.org\n# nobody\n@example.net\n")
+    (here / "old.txt").write_text("ann@example.org\n# no one\n@example.net\n")
     (here / "old.csv").write_text("name,email\nBob,bob@example.org\nAnn,ANN@example.org\n")
     assert run("import", "old.txt", "--reason", "unsubscribe").output == "2 entries added\n"
-    assert run("import", "old.csv", "--reason", "unsubscribe").output == "1 entry added; 1 was there already\n"
+    assert run("import", "old.csv", "--reason", "unsubscribe").output == "1 entry added; 1 already on the list\n"
     assert keys(store) == {"ann@example.org", "@example.net", "bob@example.org"}
     assert "import of old.txt" in run("show", "ann@example.org").output
 
@@ -150,7 +150,7 @@ def test_import_with_a_line_that_is_not_understood_adds_nothing(store: SqliteSup
     (here / "old.txt").write_text("ann@example.org\nbob@@example\n")
     result = run("import", "old.txt")
     assert result.exit_code == 2 and "old.txt:2:" in result.output and keys(store) == set()
-    assert run("import", "old.txt", "--skip-faults").output == "1 entry added; 1 could not be understood\n"
+    assert run("import", "old.txt", "--skip-faults").output == "1 entry added; 1 could not be read\n"
 
 
 def test_import_refuses_a_delivery_report(store: SqliteSuppressions, here: Path) -> None:
@@ -206,7 +206,7 @@ def test_archive_moves_the_list_to_another_machine(store: SqliteSuppressions, he
         assert new.secret == store.secret and new.history("ann@example.org").entries
         assert new.history("bob@example.org").events
     assert (here / "new.db").stat().st_mode & 0o777 == 0o600
-    assert run("import", "list.archive", "--file", "new.db").output == "0 entries added; 2 were there already\n"
+    assert run("import", "list.archive", "--file", "new.db").output == "0 entries added; 2 already on the list\n"
     assert run("export", "--archive", "list.archive").exit_code == 3  # it is there
 
 

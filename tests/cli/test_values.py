@@ -267,7 +267,7 @@ def test_placeholders_of_other_programs_are_found_in_the_message(word: str) -> N
     assert left in findings("--strict", exit_code=2)["placeholder"][0]["message"]
 
 
-def test_line_feed_in_a_header_is_told_with_the_fix() -> None:
+def test_line_feed_in_a_header_is_reported_with_the_fix() -> None:
     campaign('email,name\nann@example.com,"Ann\nLi"\ncy@example.com,"Cy\n"\n', "Hi", subject="For {{ name }}")
     (found,) = findings()["row-does-not-render"]
     assert "name | replace('\\n', ' ')" in found["fix"]
@@ -283,7 +283,7 @@ def test_line_feed_in_a_header_is_told_with_the_fix() -> None:
         ("{{ utcnow().year }}", "{{ today | date }}"),
     ],
 )
-def test_template_that_wants_dates_is_told_what_works(text: str, hint: str) -> None:
+def test_template_that_wants_dates_is_reported_what_works(text: str, hint: str) -> None:
     campaign("email,due\nann@example.com,2026-12-24\n", text)
     result = run("check", ".")
     assert result.exit_code == 2
@@ -310,6 +310,6 @@ def test_sign_without_width_in_a_heading_is_taken_off() -> None:
 
 
 def test_fields_are_named_once() -> None:
-    campaign("email,name\nann@example.com,Ann\n", "{{ nobody }}")
+    campaign("email,name\nann@example.com,Ann\n", "{{ no one }}")
     (found,) = findings()["row-does-not-render"]
     assert "can use email, name, row;" in found["fix"]

@@ -72,15 +72,15 @@ class _working:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._asked: asyncio.Queue[dict[str, str]] = asyncio.Queue()
-        self._told: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        self._reported: asyncio.Queue[dict[str, str]] = asyncio.Queue()
 
     async def __aenter__(self) -> None:
-        self._task = asyncio.create_task(self._app({"type": "lifespan"}, self._asked.get, self._told.put))  # type: ignore[arg-type]
+        self._task = asyncio.create_task(self._app({"type": "lifespan"}, self._asked.get, self._reported.put))  # type: ignore[arg-type]
         await self._asked.put({"type": "lifespan.startup"})
-        assert (await self._told.get())["type"] == "lifespan.startup.complete"
+        assert (await self._reported.get())["type"] == "lifespan.startup.complete"
 
     async def __aexit__(self, *error: object) -> None:
         await self._asked.put({"type": "lifespan.shutdown"})
-        await self._told.get()
+        await self._reported.get()
         with suppress(asyncio.CancelledError):
             await self._task

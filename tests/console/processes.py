@@ -82,5 +82,5 @@ def run_console(folder: Path, state: Path) -> Iterator[Console]:
 
 
 def write_list(file: Path, rows: int) -> None:
-    """A list with so many recipients."""
+    """A list with this many recipients."""
     file.write_text("email,name,city\n" + "".join(f"user{n}@example.org,User {n},Graz\n" for n in range(rows)))

@@ -116,7 +116,7 @@ def test_attachments_come_and_go(file: Path) -> None:
 
 def test_change_on_disk_meanwhile_is_never_overwritten(file: Path) -> None:
     document = read_document(file, inside)
-    (file.parent / "message.txt").write_text("By somebody else\n")
+    (file.parent / "message.txt").write_text("By someone else\n")
     with pytest.raises(ChangedOnDisk):
         save(file, draft_of(document, {"subject": "Mine"}), digest=document.digest, inside=inside)
     assert file.read_text() == TOML

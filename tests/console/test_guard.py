@@ -1,4 +1,4 @@
-"""Who is let in: the console's own pages with the token, and nobody else."""
+"""Who is let in: the console's own pages with the token, and no one else."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_token_and_port_are_kept_for_the_owner_alone(tmp_path: Path) -> None:
     assert access.keep_token(tmp_path).reveal() == token
     assert access.keep_token(tmp_path, renew=True).reveal() != token
     assert (tmp_path / access.TOKEN_FILE).stat().st_mode & 0o777 == 0o600
-    (tmp_path / access.TOKEN_FILE).chmod(0o644)  # somebody else may know it by now
+    (tmp_path / access.TOKEN_FILE).chmod(0o644)  # someone else may know it by now
     kept = (tmp_path / access.TOKEN_FILE).read_text()
     assert access.keep_token(tmp_path).reveal() != kept
     assert access.kept_port(tmp_path) == 8026

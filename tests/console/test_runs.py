@@ -75,7 +75,7 @@ async def test_rows_are_found_by_status_address_and_number(console: Asker, outbo
     assert numbers_in((await console.get(f"{run}/rows?q=USER15@")).text) == [15]
     assert numbers_in((await console.get(f"{run}/rows?q=7")).text) == [7]
     assert numbers_in((await console.get(f"{run}/rows?q=%25")).text) == []
-    assert "No row is like this" in (await console.get(f"{run}/rows?q=nobody")).text
+    assert "No row is like this" in (await console.get(f"{run}/rows?q=no one")).text
 
 
 async def test_rows_are_paged_by_key_until_the_end(console: Asker, outbox: Path) -> None:
@@ -177,7 +177,7 @@ async def test_suppressions_are_shown_and_searched(suppressed: None, console: As
     assert (await console.get("/suppressions?reason=x&q=%00")).status == 200
 
 
-async def test_damaged_outbox_is_told_and_spoils_no_other(console: Asker, outbox: Path, root: Path) -> None:
+async def test_damaged_outbox_is_reported_and_spoils_no_other(console: Asker, outbox: Path, root: Path) -> None:
     (root / "spring" / "runs" / "broken.outbox").write_bytes(b"SQLite format 3\0" + bytes(100))
     text = (await console.get("/")).text
     assert "Could not be read" in text

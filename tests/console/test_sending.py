@@ -113,7 +113,7 @@ async def test_checks_are_shown_with_their_fix(console: Asker, root: Path) -> No
 async def test_real_sending_wants_the_number_typed(console: Asker, root: Path) -> None:
     spring = await campaign_of(console)
     file = root / "spring" / "campaign.toml"
-    # Nobody listens there: what would be sent is not.
+    # No one listens there: what would be sent is not.
     file.write_text(file.read_text().replace('"sandbox:"', '"smtp://me@127.0.0.1:9"'))
     page = await console.get(f"{spring}/start")
     assert "Count the recipients" in page.text

@@ -81,7 +81,7 @@ def test_there_are_the_samples_and_templates_that_the_guide_names() -> None:
 
 
 @each_campaign
-def test_campaign_has_no_fault_and_writes_to_nobody(campaign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_campaign_has_no_fault_and_writes_to_no_one(campaign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BULKMAIL_RELAY", "smtp://mail.example.com")
     settings = load(str(campaign))
     assert settings.relay is not None
@@ -93,7 +93,7 @@ RESERVED = re.compile(r"(.*\.)?(example|example\.(com|net|org))", re.IGNORECASE)
 
 
 @each_campaign
-def test_campaign_names_only_domains_that_nobody_has(campaign: Path) -> None:
+def test_campaign_names_only_domains_that_no_one_has(campaign: Path) -> None:
     for path in files_of(campaign):
         if path.suffix == ".pdf":
             continue
@@ -116,7 +116,7 @@ def test_campaign_keeps_its_lines_short_and_its_ends_clean(campaign: Path) -> No
     "campaign", [path for path in CAMPAIGNS if path.parent.name == "templates"], ids=lambda path: path.name
 )
 def test_every_setting_behind_a_note_is_one(campaign: Path) -> None:
-    """Whoever takes a # away must not be met by an error."""
+    """Anyone who takes a # away must not be met by an error."""
     text = (campaign / "campaign.toml").read_text("utf-8")
     noted = list(re.finditer(r"^# ((\w+) = .*)$", text, re.MULTILINE))
     assert len(noted) >= 2
@@ -197,16 +197,16 @@ def test_what_a_cell_holds_is_text_in_the_page(at_work: Path) -> None:
     assert sum("Wheel trued &lt;rear&gt;" in page.get_content() for page in pages if page is not None) == 1
 
 
-def test_rough_list_is_told_row_by_row(at_work: Path) -> None:
+def test_rough_list_is_reported_row_by_row(at_work: Path) -> None:
     result = send("samples/rough")
     assert result.exit_code == 1
-    told = {(row["email"], row["delivery_status"]): row["delivery_error"] for row in report("samples/rough")}
-    assert "example,org" in told["chloe.lefevre@example,org", "invalid"]
-    assert "'name' is undefined" in told["dmitri.sokolov@example.com", "invalid"]
-    assert ("ANN.LI@example.com", "duplicate") in told
-    assert "stop.txt" in told["gal.benami@example.org", "suppressed"]
-    assert "stop.txt" in told["eleni.papadaki@moved.example", "suppressed"]
-    assert ("hina.sato@example.net", "filtered") in told
+    reported = {(row["email"], row["delivery_status"]): row["delivery_error"] for row in report("samples/rough")}
+    assert "example,org" in reported["chloe.lefevre@example,org", "invalid"]
+    assert "'name' is undefined" in reported["dmitri.sokolov@example.com", "invalid"]
+    assert ("ANN.LI@example.com", "duplicate") in reported
+    assert "stop.txt" in reported["gal.benami@example.org", "suppressed"]
+    assert "stop.txt" in reported["eleni.papadaki@moved.example", "suppressed"]
+    assert ("hina.sato@example.net", "filtered") in reported
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------

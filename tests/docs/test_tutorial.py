@@ -58,7 +58,7 @@ def commands_of(body: str) -> Iterator[tuple[str, str]]:
 
 @dataclass
 class Shop:
-    """A folder in which somebody types what the page says."""
+    """A folder in which someone types what the page says."""
 
     folder: Path
     port: int = field(default_factory=free_port)
@@ -75,7 +75,7 @@ class Shop:
         return environment(PATH=path, TERM="dumb", NO_COLOR="1", COLUMNS="80", PYTHONUTF8="1", TZ="UTC")
 
     def says(self, command: str, *, answer: str = "") -> str:
-        """What `command` says, to somebody at a terminal if there is something to answer."""
+        """What `command` says, to someone at a terminal if there is something to answer."""
         command = command.replace(f":{PORT}", f":{self.port}")
         if answer:
             said = self._asked(command, answer)

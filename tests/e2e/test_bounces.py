@@ -271,7 +271,7 @@ async def test_watch_takes_mail_as_it_comes_until_it_is_interrupted(
     assert b"2  hard bounces" in out
 
 
-async def test_forged_reports_suppress_nobody(tmp_path: Path, state: Path) -> None:
+async def test_forged_reports_suppress_no_one(tmp_path: Path, state: Path) -> None:
     await send(tmp_path, state)
     forged = []
     for number in range(1_000):
@@ -336,7 +336,7 @@ async def test_rehearsal_registers_no_run(tmp_path: Path, state: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ((), "nothing says where the mail is"),
+        ((), "no mailbox was given"),
         (("x",), "no place to read mail from"),
         (("--mbox", "missing"), "is no file"),
         (("--maildir", "."), "is no Maildir"),

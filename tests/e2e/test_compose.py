@@ -126,7 +126,7 @@ async def test_compose_sends_to_a_list_with_templates_and_keeps_it(tmp_path):
         await dialogue.says(
             *without_login(relay),
             ("From:", "me@example.com"),
-            ("To (", "nobody.csv"),
+            ("To (", "no one.csv"),
             ("neither an address nor a file", "people.csv"),
             ("Subject", "Hi {{ name }}"),
             ("ends it:", "Hello {{ name }}\n."),
@@ -153,7 +153,7 @@ async def test_compose_asks_again_for_what_cannot_be_used(tmp_path):
         ("needs a subject", "Hi"),
         ("ends it:", "Hello\n."),
         ("Keep it", "."),
-        ("there is something already", ""),
+        ("already exists", ""),
     )
     assert await dialogue.terminal.ends() == 0
     assert "1 accepted" in dialogue.terminal.screen
@@ -171,7 +171,7 @@ async def test_compose_ends_quietly_at_any_question(how, turns, tmp_path):
     else:
         dialogue.terminal.types("\x04"[:1])
     assert await dialogue.terminal.ends() == 2
-    assert "Nothing was sent, and nothing was kept." in dialogue.terminal.screen
+    assert "Nothing was sent or stored." in dialogue.terminal.screen
     assert "Traceback" not in dialogue.terminal.screen
     assert list(tmp_path.iterdir()) == []
 

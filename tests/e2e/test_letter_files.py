@@ -32,7 +32,7 @@ def send(template: str):  # type: ignore[no-untyped-def]
     return sorted(found, key=lambda message: str(message["To"]))
 
 
-def test_plain_letter_goes_to_everybody() -> None:
+def test_plain_message_goes_to_all() -> None:
     bob, myself = send(f"{HEAD}\nHi, {{{{name}}}},\n\nYour number is {{{{number}}}}.\n")
     assert bob["To"] == "bob@example.com", "the name column is not put into To unasked"
     assert bob.get_content() == "Hi, Bob,\n\nYour number is 42.\n"
@@ -40,7 +40,7 @@ def test_plain_letter_goes_to_everybody() -> None:
     assert Path("runs/mailmerge_template.rehearsal-report.csv").is_file()
 
 
-def test_blind_copies_go_out_and_are_not_told() -> None:
+def test_blind_copies_go_out_and_are_not_reported() -> None:
     messages = send(HEAD + "BCC: myself@example.org\nCC: Boss <boss@example.org>\n\nHi {{name}}\n")
     assert sorted(str(message["To"]) for message in messages) == [
         *["bob@example.com"] * 3,
@@ -49,7 +49,7 @@ def test_blind_copies_go_out_and_are_not_told() -> None:
     assert all(message["Cc"] == "Boss <boss@example.org>" and message["Bcc"] is None for message in messages)
 
 
-def test_letter_with_everything_goes_to_everybody(here: Path) -> None:
+def test_message_with_everything_goes_to_all(here: Path) -> None:
     for number in (17, 42):
         (here / f"{number}.txt").write_text(f"file of {number}")
     (here / "image.jpg").write_bytes(b"\xff\xd8\xff")
@@ -123,7 +123,7 @@ def test_message_without_a_subject_is_warned_of() -> None:
     assert CliRunner().invoke(main, ["send", *arguments, "--relay", "null:", "--strict"]).exit_code == 2
 
 
-def test_status_and_preview_find_a_letter() -> None:
+def test_status_and_preview_find_a_message() -> None:
     send(f"{HEAD}\nx\n")
     for command in (["status", "mailmerge_template.txt"], ["inbox", "mailmerge_template.txt"]):
         result = CliRunner().invoke(main, command)
@@ -132,7 +132,7 @@ def test_status_and_preview_find_a_letter() -> None:
     assert "Subject:   Testing" in CliRunner().invoke(main, preview).output
 
 
-def test_row_whose_file_is_missing_is_told_before_anything_is_sent(here: Path) -> None:
+def test_row_whose_file_is_missing_is_reported_before_anything_is_sent(here: Path) -> None:
     (here / "17.txt").write_text("x")
     Path("message.txt").write_text(f"{HEAD}ATTACHMENT: {{{{number}}}}.txt\n\nx\n")
     result = CliRunner().invoke(main, ["check", "message.txt", "--recipients", "mailmerge_database.csv"])

@@ -1,4 +1,4 @@
-"""`[notify]`: who is told of the end of a run, of a stop and of a kill, and who is not."""
+"""`[notify]`: who is notified of the end of a run, of a stop and of a kill, and who is not."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Shop:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.told = folder / "told.jsonl"
+        self.reported = folder / "told.jsonl"
         self.campaign = folder / "spring"
         self.outbox = self.campaign / "runs" / "spring.outbox"
 
     async def make(self, relay: ScriptedRelay | str, *, settings: str = "", notify: str = "") -> None:
         url = relay if isinstance(relay, str) else f"smtp://{relay.host}:{relay.port}?tls=off"
-        command = json.dumps([sys.executable, "-c", SCRIPT, str(self.told)])
+        command = json.dumps([sys.executable, "-c", SCRIPT, str(self.reported)])
         write_campaign(
             self.campaign, PEOPLE, relay=url, settings=f"{settings}\n[notify]\ncommand = {command}\n{notify}"
         )
@@ -40,7 +40,7 @@ class Shop:
 
     @property
     def events(self) -> list[dict]:
-        return [json.loads(line) for line in self.told.read_text().splitlines()] if self.told.exists() else []
+        return [json.loads(line) for line in self.reported.read_text().splitlines()] if self.reported.exists() else []
 
     @property
     def types(self) -> list[str]:
@@ -128,7 +128,7 @@ async def test_run_that_was_killed_is_notified_when_it_goes_on(shop):
     assert shop.types == ["run.killed", "run.finished"]
 
 
-async def test_outbox_from_elsewhere_notifies_nobody(shop, monkeypatch, tmp_path):
+async def test_outbox_from_elsewhere_notifies_no_one(shop, monkeypatch, tmp_path):
     async with ScriptedRelay(data=["354 go", Hang()]) as relay:
         await shop.make(relay, settings="connections = 1")
         await kill_in_the_middle(shop, relay)
@@ -159,7 +159,7 @@ async def test_rehearsal_notifies_only_when_it_is_asked_to(shop):
     assert event["data"]["is_rehearsal"] is True
 
 
-async def test_run_notifies_nobody_with_no_notify(shop):
+async def test_run_notifies_no_one_with_no_notify(shop):
     async with ScriptedRelay() as relay:
         await shop.make(relay)
         assert (await shop.run("send", shop.campaign, "--yes", "--no-notify")).code == 0

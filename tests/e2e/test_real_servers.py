@@ -1,4 +1,4 @@
-"""Real mail servers take a thousand messages each, and whom they do not know is told in their words."""
+"""Real mail servers take a thousand messages each, and whom they do not know is notified in their words."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMES = ["Ann", "José", "Łukasz", "Ольга", "佐藤", "محمد", "Zoë"]
 @pytest.mark.slow
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("server", ["postfix", "exim"])
-async def test_thousand_letters_are_accepted_and_unknown_users_rejected(server, request, tmp_path):
+async def test_thousand_messages_are_accepted_and_unknown_users_rejected(server, request, tmp_path):
     real: MailServer = request.getfixturevalue(server)
     people = [f"{UNKNOWN if n % 20 == 7 else 'p'}{n}@example.com" for n in range(1000)]
     known = [person for person in people if not person.startswith(UNKNOWN)]

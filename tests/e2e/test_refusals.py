@@ -112,7 +112,7 @@ async def test_real_relay_without_yes_and_without_terminal_is_refused(tmp_path):
     assert relay.sessions == 0
 
 
-async def test_letter_that_nobody_can_get_closes_the_gate(tmp_path):
+async def test_message_that_no_one_can_get_closes_the_gate(tmp_path):
     async with ScriptedRelay() as relay:
         campaign = write_campaign(tmp_path / "spring", PEOPLE, relay=f"smtp://127.0.0.1:{relay.port}?tls=off")
         (campaign / "message.txt").write_text("Dear {{ frist_name }},\n")

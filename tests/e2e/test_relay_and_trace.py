@@ -114,7 +114,7 @@ async def test_trace_of_a_run_shows_all_but_the_password(tmp_path, tls):
 async def test_trace_is_refused_where_it_would_spoil_something(tmp_path):
     campaign = write_campaign(tmp_path / "spring", PEOPLE, relay="null:")
     result = await run("send", campaign, "--trace", "talk.txt", cwd=tmp_path)
-    assert (result.code, "nobody is spoken to" in result.err) == (2, True)
+    assert (result.code, "no one is spoken to" in result.err) == (2, True)
     people = campaign / "people.csv"
     result = await run("send", campaign, "--relay", "sandbox:", "--trace", people, cwd=tmp_path)
     assert (result.code, "this file is not a trace" in result.err) == (2, True)

@@ -1,4 +1,4 @@
-"""The same command again: nothing twice, nobody forgotten, and the run's own exit code."""
+"""The same command again: nothing twice, no one forgotten, and the run's own exit code."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ async def test_misspelt_column_of_a_condition_is_an_error(make_campaign, tmp_pat
 async def test_condition_that_matches_no_row_is_no_success_unless_allowed(make_campaign, tmp_path):
     async with ScriptedRelay() as relay:
         campaign = make_campaign(relay)
-        nobody = ("send", campaign, "--yes", "--where", "first_name == 'Zoe'")
-        refused = await run(*nobody, cwd=tmp_path)
-        allowed = await run(*nobody, "--allow-empty", cwd=tmp_path)
+        no_one = ("send", campaign, "--yes", "--where", "first_name == 'Zoe'")
+        refused = await run(*no_one, cwd=tmp_path)
+        allowed = await run(*no_one, "--allow-empty", cwd=tmp_path)
         (campaign / "people.csv").write_text("email,first_name\n")
         empty = await run("send", campaign, "--yes", cwd=tmp_path)
         empty_allowed = await run("send", campaign, "--yes", "--allow-empty", cwd=tmp_path)
@@ -172,7 +172,7 @@ async def test_retried_row_is_not_sent_when_it_has_opted_out(make_campaign, tmp_
     assert after == asked
 
 
-async def test_resume_sends_nothing_without_a_word_where_nobody_can_be_asked(make_campaign, tmp_path):
+async def test_resume_sends_nothing_without_a_word_where_no_one_can_be_asked(make_campaign, tmp_path):
     async with ScriptedRelay() as relay:
         campaign = make_campaign(relay)
         await run("send", campaign, "--yes", "--limit", "2", cwd=tmp_path)
@@ -182,7 +182,7 @@ async def test_resume_sends_nothing_without_a_word_where_nobody_can_be_asked(mak
     assert len(relay.messages) == 2
 
 
-async def test_passes_keep_their_reports_and_send_to_nobody_twice(make_campaign, tmp_path):
+async def test_passes_keep_their_reports_and_send_to_no_one_twice(make_campaign, tmp_path):
     async with ScriptedRelay() as relay:
         campaign = make_campaign(relay)
         runs = campaign / "runs"
@@ -190,7 +190,7 @@ async def test_passes_keep_their_reports_and_send_to_nobody_twice(make_campaign,
             write_list(campaign / "people.csv", [*PEOPLE[: 2 + 2 * number]])
             result = await run("send", campaign, "--yes", "--changed", cwd=tmp_path)
             assert result.code == 0, result.err
-        nobody = await run("send", campaign, "--yes", "--changed", cwd=tmp_path)
+        no_one = await run("send", campaign, "--yes", "--changed", cwd=tmp_path)
         rehearsed = await run("send", campaign, "--dry-run", "--changed", cwd=tmp_path)
     assert reached(relay) == dict.fromkeys(PEOPLE, 1)
     totals = [
@@ -198,7 +198,7 @@ async def test_passes_keep_their_reports_and_send_to_nobody_twice(make_campaign,
         for name in ("spring-report.json", "spring-report-2.json", "spring-report-3.json")
     ]
     assert totals == [2, 2, 2]
-    assert (nobody.code, rehearsed.code) == (2, 2)
+    assert (no_one.code, rehearsed.code) == (2, 2)
 
 
 async def test_many_invalid_rows_stop_the_run_unless_allowed(make_campaign, tmp_path):

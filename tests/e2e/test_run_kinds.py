@@ -93,7 +93,7 @@ async def test_resume_finds_the_real_run_whatever_the_files_are_called(make_camp
     assert reached(relay) == dict.fromkeys(PEOPLE, 1)
 
 
-async def test_rehearsal_counts_as_reaching_nobody(make_campaign, tmp_path):
+async def test_rehearsal_counts_as_reaching_no_one(make_campaign, tmp_path):
     async with ScriptedRelay() as relay:
         campaign = make_campaign(relay)
         await run("send", campaign, "--dry-run", "--outbox", "r.outbox", "--report", "r.csv", cwd=tmp_path)
@@ -264,7 +264,7 @@ async def test_runs_folder_may_be_a_link_to_another_folder(make_campaign, tmp_pa
     }
 
 
-async def test_rehearsal_goes_on_in_no_mail_folder_of_somebody_else(make_campaign, tmp_path):
+async def test_rehearsal_goes_on_in_no_mail_folder_of_someone_else(make_campaign, tmp_path):
     """An outbox from elsewhere may name any folder."""
     (tmp_path / "mail" / "new").mkdir(parents=True)
     (tmp_path / "mail" / "new" / "1.M1P1Q1.host").write_text("Subject: private\n\nHello\n")

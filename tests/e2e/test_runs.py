@@ -1,4 +1,4 @@
-"""What a second `send` does: goes on, refuses, sends to those not reached, or to everybody."""
+"""What a second `send` does: goes on, refuses, sends to those not reached, or to everyone."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_unfinished_run_goes_on_with_those_not_reached(make_campaign, tmp_
     assert reached(relay) == dict.fromkeys(PEOPLE, 1)
 
 
-async def test_changed_letter_is_refused_and_names_the_three_commands(make_campaign, tmp_path):
+async def test_changed_message_is_refused_and_names_the_three_commands(make_campaign, tmp_path):
     async with ScriptedRelay() as relay:
         campaign = make_campaign(relay)
         await run("send", campaign, "--yes", "--limit", "4", cwd=tmp_path)
@@ -126,7 +126,7 @@ async def test_changed_reaches_only_those_not_yet_reached(make_campaign, tmp_pat
     assert (campaign / "runs" / "spring.1.outbox").exists()
 
 
-async def test_new_sends_to_everybody_again(make_campaign, tmp_path):
+async def test_new_sends_to_all_again(make_campaign, tmp_path):
     async with ScriptedRelay() as relay:
         campaign = make_campaign(relay)
         await run("send", campaign, "--yes", cwd=tmp_path)
@@ -152,7 +152,7 @@ async def test_bad_new_list_leaves_the_old_run_in_place(make_campaign, tmp_path)
     assert len(relay.messages) == 10
 
 
-async def test_untouched_run_is_replaced_when_the_letter_changed(make_campaign, tmp_path):
+async def test_untouched_run_is_replaced_when_the_message_changed(make_campaign, tmp_path):
     async with ScriptedRelay(mail="550 5.7.1 not from you") as relay:
         campaign = make_campaign(relay)
         refused = await run("send", campaign, "--yes", cwd=tmp_path)
@@ -177,7 +177,7 @@ async def test_resume_needs_no_files_but_the_outbox(make_campaign, tmp_path):
     assert reached(relay) == dict.fromkeys(PEOPLE, 1)
 
 
-async def test_resume_tries_rejected_again_when_told(make_campaign, tmp_path):
+async def test_resume_tries_rejected_again_on_request(make_campaign, tmp_path):
     refusing = True
 
     def rcpt(path):
@@ -218,7 +218,7 @@ async def test_redirect_is_a_rehearsal_and_leaves_the_real_run_alone(make_campai
         campaign = make_campaign(relay)
         rehearsal = await run("send", campaign, "--redirect-to", "me@example.org", "--sample", "3", cwd=tmp_path)
         assert rehearsal.code == 0, rehearsal.err
-        assert rehearsal.out.startswith("Rehearsal: me@example.org got every message, nobody else was written to.")
+        assert rehearsal.out.startswith("Rehearsal: me@example.org got every message; your recipients got none.")
         assert reached(relay) == {"me@example.org": 3}
         assert not (campaign / "runs" / "spring.outbox").exists()
         real = await run("send", campaign, "--yes", cwd=tmp_path)
@@ -244,7 +244,7 @@ async def test_sample_through_a_real_relay_wants_a_redirect(make_campaign, tmp_p
     assert relay.sessions == 0
 
 
-async def test_one_letter_to_one_person_from_standard_input(tmp_path):
+async def test_one_message_to_one_person_from_standard_input(tmp_path):
     async with ScriptedRelay() as relay:
         result = await run(
             "send", "--to", "Ann Li <ann@example.com>", "--from", "me@example.org", "--subject", "Hello",

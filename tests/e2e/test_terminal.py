@@ -119,7 +119,7 @@ async def test_no_line_of_the_end_is_wider_than_the_terminal(tmp_path, columns):
     terminal = await Terminal.open("send", "spring", "--yes", cwd=tmp_path, COLUMNS=str(columns))
     assert await terminal.ends() == 0, terminal.screen
     end = terminal.screen[terminal.screen.index("Rehearsal: ") :].splitlines()
-    to_copy = ("    bulkmail ", f"    {campaign.name}/runs/")  # these are broken by nobody, since people copy them
+    to_copy = ("    bulkmail ", f"    {campaign.name}/runs/")  # these are broken by no one, since people copy them
     assert [line for line in end if len(line) > columns and not line.startswith(to_copy)] == []
     assert "stands earlier in the list" in " ".join(" ".join(end).split())  # and nothing is cut off
 

@@ -37,7 +37,7 @@ async def test_together_sends_one_message_that_shows_all_addresses(tmp_path):
     assert [address for address, _, _ in report.failed] == ["cid@example.com"]
 
 
-async def test_without_together_nobody_sees_the_others(tmp_path):
+async def test_without_together_no_one_sees_the_others(tmp_path):
     async with ScriptedRelay() as relay:
         url = f"smtp://{relay.host}:{relay.port}?tls=off"
         people = to("ann@example.com", "bob@example.com")
@@ -82,4 +82,4 @@ async def test_together_refuses_a_link_to_unsubscribe_that_all_would_share(tmp_p
     people = to("ann@example.com", "bob@example.com")
     result = await run("send", campaign, *people, "--together", cwd=tmp_path, KEY="0123456789abcdef0123")
     assert result.code == 2
-    assert "everybody would get the unsubscribe link of the first address" in " ".join(result.err.split())
+    assert "all recipients would get the unsubscribe link of the first address" in " ".join(result.err.split())

@@ -40,7 +40,7 @@ def outbox() -> Iterator[Outbox]:
 
 @pytest.fixture
 def people(outbox: Outbox) -> Callable[[int], list[str]]:
-    """Puts so many people into the outbox and says their addresses."""
+    """Puts this many people into the outbox and says their addresses."""
 
     def add(number: int) -> list[str]:
         addresses = [f"p{n}@example.com" for n in range(1, number + 1)]

@@ -35,7 +35,7 @@ def compose(job, first_at):
 
 @pytest.fixture
 def rows(outbox):
-    """Puts rows into the outbox, each with so many forward paths: `a1@`, `b1@`, … for the first."""
+    """Puts rows into the outbox, each with this many forward paths: `a1@`, `b1@`, … for the first."""
 
     def add(number, copies):
         outbox.record(
@@ -205,7 +205,7 @@ async def test_more_copies_than_a_transaction_holds_go_in_several(rows, run, eve
     assert [len(message.forward_paths) for message in relay.messages] == [10, 10, 6] * 2
 
 
-async def test_copies_of_a_letter_too_big_for_the_server_are_refused_without_a_word(rows, run, events):
+async def test_copies_of_a_message_too_big_for_the_server_are_refused_without_a_word(rows, run, events):
     rows(1, 3)
     async with ScriptedRelay(extensions=["PIPELINING", "SIZE 20"]) as relay:
         await run(relay)

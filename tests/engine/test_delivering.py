@@ -34,7 +34,7 @@ def paths_of(relay):
     return sorted(path for message in relay.messages for path in message.forward_paths)
 
 
-async def test_run_delivers_to_everybody_once(people, make_engine, outbox, events):
+async def test_run_delivers_to_all_once(people, make_engine, outbox, events):
     addresses = people(200)
     async with ScriptedRelay() as relay:
         ending = await make_engine(relay).run()
@@ -54,7 +54,7 @@ async def test_run_never_has_more_sessions_than_connections(people, make_engine)
 
 
 @pytest.mark.parametrize(("logs_in", "at_once"), [(True, [1, 1, 2, 4]), (False, [1, 3, 6])])
-def test_sessions_open_gradually_and_faster_where_nobody_logs_in(logs_in, at_once):
+def test_sessions_open_gradually_and_faster_where_no_one_logs_in(logs_in, at_once):
     health = OpeningBudget(lambda: 10, patience=60, logs_in=logs_in)
     rounds = []
     while health.open < 8:
@@ -65,7 +65,7 @@ def test_sessions_open_gradually_and_faster_where_nobody_logs_in(logs_in, at_onc
     assert rounds == at_once
 
 
-async def test_second_session_does_not_wait_for_the_first_letter(people, make_engine):
+async def test_second_session_does_not_wait_for_the_first_message(people, make_engine):
     people(20)
     async with ScriptedRelay(mail=Hang()) as relay, anyio.create_task_group() as group:
         group.start_soon(make_engine(relay, connections=4).run)
@@ -159,7 +159,7 @@ async def test_421_in_the_middle_is_tried_again(people, make_engine, outbox):
     assert outbox.tally().by_status == {Status.ACCEPTED: 20}
 
 
-async def test_refused_sender_stops_the_run_and_leaves_everybody_pending(people, make_engine, outbox):
+async def test_refused_sender_stops_the_run_and_leaves_all_pending(people, make_engine, outbox):
     people(100)
     async with ScriptedRelay(mail="550 5.7.1 not you") as relay:
         ending = await make_engine(relay).run()
@@ -204,7 +204,7 @@ async def stop_after(relay, number):
     await relay.stop()
 
 
-async def test_server_that_bears_few_sessions_is_not_pressed(people, make_engine, outbox):
+async def test_server_that_accepts_few_sessions_is_not_pressed(people, make_engine, outbox):
     people(60)
 
     async with ScriptedRelay() as relay:
@@ -240,7 +240,7 @@ async def test_wants_leaves_the_others_pending(people, make_engine, outbox):
     assert outbox.tally().by_status == {Status.ACCEPTED: 1, Status.PENDING: 29}
 
 
-async def test_sessions_are_renewed_after_so_many_messages(people, make_engine):
+async def test_sessions_are_renewed_after_that_many_messages(people, make_engine):
     people(50)
     async with ScriptedRelay() as relay:
         await make_engine(relay, connections=1, pace=Pace(messages_per_session=10)).run()
@@ -248,20 +248,20 @@ async def test_sessions_are_renewed_after_so_many_messages(people, make_engine):
     assert sum(command == "QUIT" for command in relay.commands) == 5
 
 
-async def test_outcome_is_durable_before_it_is_told(people, make_engine, outbox, events):
+async def test_outcome_is_durable_before_it_is_reported(people, make_engine, outbox, events):
     people(40)
-    told = []
+    reported = []
 
     def watch(event):
         if isinstance(event, DeliveryResult):
-            told.append(event.delivery.id)
-            assert outbox.tally()[Status.ACCEPTED] >= len(told)
+            reported.append(event.delivery.id)
+            assert outbox.tally()[Status.ACCEPTED] >= len(reported)
 
     async with ScriptedRelay() as relay:
         engine = make_engine(relay)
         object.__setattr__(engine._run.plan, "observe", watch)
         await engine.run()
-    assert len(told) == 40
+    assert len(reported) == 40
 
 
 async def test_hanging_relay_does_not_keep_a_second_stop_waiting(people, make_engine, outbox):

@@ -17,7 +17,7 @@ SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))
 
 
 def crowded(relay, most, answer):
-    """Refuses every session beyond so many at the greeting; those that it refuses do not count."""
+    """Refuses every session beyond this many at the greeting; those that it refuses do not count."""
     greeted = 0
 
     def greet(_):

@@ -1,4 +1,4 @@
-"""A relay that fails is left alone for as long as somebody wrote, or it asks for, and then tried again."""
+"""A relay that fails is left alone for as long as someone wrote, or it asks for, and then tried again."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ BUSY = "451 4.7.28 our system has detected an unusual rate of mail"
 
 @pytest.fixture
 def mixed(outbox):
-    """So many people at each of the domains, taking turns; says which lane of the outbox is whose."""
+    """This many people at each of the domains, taking turns; says which lane of the outbox is whose."""
 
     def add(number, *domains):
         addresses = [f"p{n}@{domain}" for n in range(number) for domain in domains]
@@ -72,7 +72,7 @@ def accepted(outbox, domain):
     return sum(row.status is Status.ACCEPTED for row in rows)
 
 
-async def test_lane_that_is_suspended_does_not_delay_the_others(mixed, run, outbox, events):
+async def test_provider_that_is_suspended_does_not_delay_the_others(mixed, run, outbox, events):
     providers = mixed(60, *DOMAINS)
     asked = Counter()
 
@@ -95,7 +95,7 @@ async def test_lane_that_is_suspended_does_not_delay_the_others(mixed, run, outb
     assert begun <= shown[-1].until - 600 <= time.time()
 
 
-async def test_lane_that_complains_again_after_its_rest_rests_longer(mixed, run, outbox, events):
+async def test_provider_that_complains_again_after_its_rest_pauses_longer(mixed, run, outbox, events):
     providers = mixed(3, "gmail.com")
 
     def rcpt(path):
@@ -131,7 +131,7 @@ async def test_sessions_that_come_back_are_shown(people, run, outbox, events):
     assert outbox.tally().by_status == {Status.ACCEPTED: 450}
 
 
-async def test_domain_that_is_nobodys_is_held_alone_too(mixed, run, outbox):
+async def test_domain_that_is_no_ones_is_held_alone_too(mixed, run, outbox):
     providers = mixed(60, "one.example", "two.example")
 
     def rcpt(path):
@@ -143,7 +143,7 @@ async def test_domain_that_is_nobodys_is_held_alone_too(mixed, run, outbox):
     assert accepted(outbox, "one.example") == 0
 
 
-async def test_lane_goes_on_when_its_rest_is_over(mixed, run, outbox):
+async def test_provider_goes_on_when_its_rest_is_over(mixed, run, outbox):
     providers = mixed(5, "gmail.com", "gmx.de")
     asked = Counter()
 
@@ -158,7 +158,7 @@ async def test_lane_goes_on_when_its_rest_is_over(mixed, run, outbox):
     assert outbox.tally().by_status == {Status.ACCEPTED: 10}
 
 
-async def test_rate_of_a_lane_is_kept_and_the_others_are_faster(mixed, run, outbox):
+async def test_rate_of_a_provider_is_kept_and_the_others_are_faster(mixed, run, outbox):
     providers = mixed(20, "gmail.com", "gmx.de", "small.example")
     lanes = LANES.with_provider(_limited("google", Rate(20.0)))
     times = {}
@@ -179,7 +179,7 @@ def _limited(name, rate=None, connections=None, messages=None):
     return MailboxProvider(name, limits=ProviderLimits(rate, connections, messages))
 
 
-async def test_rate_of_a_lane_is_waited_for_by_a_run_that_waits_for_nothing_else(mixed, run, outbox):
+async def test_rate_of_a_provider_is_waited_for_by_a_run_that_waits_for_nothing_else(mixed, run, outbox):
     providers = mixed(3, "gmail.com", "small.example")
     lanes = replace(LANES.with_provider(_limited("google", Rate(0.7))), other=ProviderLimits(Rate(0.8)))
     async with ScriptedRelay() as relay:
@@ -188,7 +188,7 @@ async def test_rate_of_a_lane_is_waited_for_by_a_run_that_waits_for_nothing_else
     assert outbox.tally().by_status == {Status.ACCEPTED: 6}
 
 
-async def test_lane_gets_no_more_sessions_than_it_may_have(mixed, run, outbox):
+async def test_provider_gets_no_more_sessions_than_it_may_have(mixed, run, outbox):
     providers = mixed(12, "gmail.com", "gmx.de")
     lanes = LANES.with_provider(_limited("google", connections=1))
     busy, most = 0, 0
@@ -215,7 +215,7 @@ async def test_lane_gets_no_more_sessions_than_it_may_have(mixed, run, outbox):
     assert outbox.tally().by_status == {Status.ACCEPTED: 24}
 
 
-async def test_session_carries_no_more_letters_of_a_lane_than_it_may(mixed, run, outbox):
+async def test_session_carries_no_more_messages_of_a_provider_than_it_may(mixed, run, outbox):
     providers = mixed(10, "gmail.com")
     lanes = LANES.with_provider(_limited("google", messages=2))
     async with ScriptedRelay() as relay:
@@ -225,7 +225,7 @@ async def test_session_carries_no_more_letters_of_a_lane_than_it_may(mixed, run,
 
 
 async def test_server_that_throttles_is_met_at_its_own_speed(people, run, outbox):
-    """Forty a second, and not one more: nobody is lost, and few are asked in vain."""
+    """Forty a second, and not one more: no one is lost, and few are asked in vain."""
     people(200)
     taken, refused = [], []
 
@@ -282,7 +282,7 @@ async def test_server_with_few_sessions_gets_few(people, run, outbox):
     assert outbox.tally().by_status == {Status.ACCEPTED: 100}
 
 
-async def test_policy_that_refuses_everybody_stops_the_run_and_rejects_nobody(people, run, outbox):
+async def test_policy_that_refuses_all_stops_the_run_and_rejects_no_recipient(people, run, outbox):
     people(300)
     asked = []
 

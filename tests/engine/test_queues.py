@@ -1,4 +1,4 @@
-"""Jobs are handed out once each, keys in turns, and nobody is overlooked whatever becomes of them."""
+"""Jobs are handed out once each, keys in turns, and no one is overlooked whatever becomes of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refusals of us reject nobody: they slow a run down, pause it or stop it, and the recipients' own stay theirs."""
+"""Refusals of us reject no one: they slow a run down, pause it or stop it, and the recipients' own stay theirs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def run(make_engine):
         ("550 5.7.1 Authentication required", "user name"),
         ("553 5.7.1 <news@shop.test>: Sender address rejected: not owned by user me", "verified senders"),
         ("554 Message rejected: Email address is not verified. The following failed: news@shop.test", "verify"),
-        ("554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org", "taken off the list"),
+        (
+            "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org",
+            "removed from the list",
+        ),
         ("554 smtpport check error.", "reverse DNS name"),  # known to the table of providers only
     ],
     ids=["relaying", "login", "sender", "verification", "block-list", "providers-own-words"],
@@ -129,7 +132,7 @@ async def test_temporary_refusal_of_us_stops_the_run_when_patience_ends(people, 
 
 
 @pytest.mark.parametrize("stage", ["data", "end", "rcpt"])
-async def test_throttle_coded_as_permanent_slows_down_and_rejects_nobody(people, run, outbox, events, stage):
+async def test_throttle_coded_as_permanent_slows_down_and_rejects_no_recipient(people, run, outbox, events, stage):
     people(20)
     count = []
 
@@ -173,7 +176,7 @@ async def test_quota_pauses_until_its_window_opens(people, run, outbox, reply, s
     assert outbox.tally().by_status == {Status.ACCEPTED: 5, Status.PENDING: 7}
 
 
-async def test_recipients_own_refusals_in_the_words_of_ours_stop_nobody_else(people, run, outbox):
+async def test_recipients_own_refusals_in_the_words_of_ours_stop_no_one_else(people, run, outbox):
     people(60)
     lines = [
         "550 5.7.1 <p@example.com>: Recipient address rejected: Access denied",

@@ -1,4 +1,4 @@
-"""Several relays: who takes what, who stands in for whom, and that nobody is forgotten or written to twice."""
+"""Several relays: who takes what, who stands in for whom, and that no one is forgotten or written to twice."""
 
 from __future__ import annotations
 
@@ -171,11 +171,11 @@ async def test_run_ends_when_no_relay_is_left(people, make_run, outbox):
         with anyio.fail_after(10):
             ending = await make_run(outlet(one, "one"), outlet(other, "other", priority=2)).run()
     assert isinstance(ending.error, RelayError)
-    assert str(ending.error).startswith("stopped, and nobody is lost: other refused the sender: 550 5.7.1 nor you")
+    assert str(ending.error).startswith("stopped, and no one is lost: other refused the sender: 550 5.7.1 nor you")
     assert outbox.tally().by_status == {Status.PENDING: 50}
 
 
-async def test_run_ends_at_once_when_nobody_answers_anywhere(people, make_run, outbox):
+async def test_run_ends_at_once_when_no_one_answers_anywhere(people, make_run, outbox):
     people(5)
     async with ScriptedRelay() as one, ScriptedRelay() as other:
         pass
@@ -206,7 +206,7 @@ async def test_recipient_that_is_deferred_keeps_its_schedule_whatever_relay_come
     assert outbox.tally().by_status == {Status.DEFERRED: 20}
 
 
-async def test_lanes_go_only_through_the_relays_that_serve_them(people, make_run, outbox):
+async def test_providers_go_only_through_the_relays_that_serve_them(people, make_run, outbox):
     people(90)
     outbox.sort_into_lanes(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % 3, reads_rows=False)
     async with ScriptedRelay() as one, ScriptedRelay() as other:
@@ -323,7 +323,7 @@ async def test_relay_that_alone_takes_some_mail_is_given_up_when_patience_ends(p
     assert any(text.startswith("dying is left out from now on") for text in notices(events))
 
 
-async def test_slow_lane_does_not_delay_the_others(people, make_run, outbox):
+async def test_slow_provider_does_not_delay_the_others(people, make_run, outbox):
     """What is due in a lane whose only relay hardly moves stays where it is, and the rest goes past it."""
     people(300)
     outbox.sort_into_lanes(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % 2, reads_rows=False)

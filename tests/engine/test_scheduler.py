@@ -33,7 +33,7 @@ PROVIDERS = ("google", "yahoo", "other.example")
 
 
 class Quota:
-    """A permit that gives a few recipients at a time, never more than so many in a minute, and keeps hours."""
+    """A permit that gives a few recipients at a time, never more than this many in a minute, and keeps hours."""
 
     is_free = False
 
@@ -271,7 +271,7 @@ async def play(limits: Given, events: list[tuple[str, int]]) -> None:
 
 
 async def finish(trial: Trial) -> None:
-    """Whoever waits for each hold as long as it says, and closes sessions that are full, sends everything."""
+    """Anyone who waits for each hold as long as it says, and closes sessions that are full, sends everything."""
     for booking in trial.reserved:
         trial.scheduler.give_back(booking)
     trial.reserved.clear()

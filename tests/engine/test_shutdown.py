@@ -45,7 +45,7 @@ async def abort_when(engine, condition):
         group.cancel_scope.cancel()
 
 
-async def test_stop_before_the_first_session_leaves_everybody_pending(people, make_engine, outbox):
+async def test_stop_before_the_first_session_leaves_all_pending(people, make_engine, outbox):
     people(5)
     async with ScriptedRelay() as relay:
         engine = make_engine(relay)

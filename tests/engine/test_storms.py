@@ -360,7 +360,7 @@ async def test_patience_ends_when_it_says(patience: float) -> None:
 
 
 @pytest.mark.parametrize("most", [1, 5])
-async def test_session_that_ends_after_so_many_messages_is_left_before(most: int) -> None:
+async def test_session_that_ends_after_that_many_messages_is_left_before(most: int) -> None:
     answer = "421 Service not available, closing transmission channel."
     trial = Trial(Script("mail", answer, closes=True, after=most), rows=200, pace=Pace())
     await trial.run()

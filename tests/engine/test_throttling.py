@@ -1,4 +1,4 @@
-"""What is kept of lanes, and what is told of their complaints, stays bounded however many there are."""
+"""What is kept of lanes, and what is notified of their complaints, stays bounded however many there are."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Trial:
         self.shaper = Shaper(MailboxProviders())
         self.shaper.add_relay("one", connections=3)
         self.shown: list[Slowed] = []
-        self.told: list[str] = []
+        self.reported: list[str] = []
         self.throttling = Throttling(
             self.shaper,
             clock=self.clock,
             rng=lambda: 0.0,
             show=self.shown.append,
-            tell=lambda relay, text: self.told.append(text),
+            tell=lambda relay, text: self.reported.append(text),
         )
 
     def complain(self, lane: str) -> None:
@@ -49,20 +49,20 @@ def test_every_complaint_is_shown_and_a_notice_given_once_a_minute() -> None:
     trial.complain("yahoo")
     assert [(each.slowdown.provider, each.slowdown.times) for each in trial.shown[-2:]] == [("google", 5), ("yahoo", 1)]
     assert trial.shown[-1].slowdown.until == 5_600.0  # by the clock on the wall
-    assert [text.partition(" ")[0] for text in trial.told] == ["google", "yahoo"]
+    assert [text.partition(" ")[0] for text in trial.reported] == ["google", "yahoo"]
     trial.clock.advance(SAME_NOTICE_AFTER)
     trial.complain("google")
-    assert len(trial.told) == 3
+    assert len(trial.reported) == 3
 
 
 def test_reply_that_is_no_complaint_changes_nothing() -> None:
     trial = Trial()
     reply = Reply(Stage.RCPT, 450, "4.2.0", "greylisted")
     assert not trial.throttling.throttle(known_feedback().decide(reply), reply, RELAY, "google")
-    assert trial.shown == trial.told == []
+    assert trial.shown == trial.reported == []
 
 
-def test_lanes_with_nothing_to_remember_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_providers_with_nothing_to_remember_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapers, "MOST_IDLE", 10)
     trial = Trial()
     trial.complain("google")

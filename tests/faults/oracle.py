@@ -125,7 +125,7 @@ def marked_in(connection: sqlite3.Connection) -> list[str]:
 
 
 def once_in_doubt(outbox: Path) -> set[str]:
-    """Whoever was in doubt at any time."""
+    """Anyone who was in doubt at any time."""
     with closing(sqlite3.connect(f"file:{outbox}?mode=ro", uri=True)) as connection:
         return {path for (path,) in connection.execute("SELECT forward_path FROM delivery WHERE in_doubt_before")}
 
@@ -159,7 +159,7 @@ def hold(outbox: Path, people: Sequence[str], *witnesses: Seen, said: str = "") 
     accepted = {address for address, row in rows.items() if row.status is Status.ACCEPTED}
     in_doubt = {address for address, row in rows.items() if row.status is Status.IN_DOUBT}
     assert accepted <= got.keys(), f"{said}: told to be accepted, and never taken: {accepted - got.keys()}"
-    assert got.keys() <= accepted | in_doubt, f"{said}: taken, and nobody knows: {got.keys() - accepted - in_doubt}"
+    assert got.keys() <= accepted | in_doubt, f"{said}: taken, and no one knows: {got.keys() - accepted - in_doubt}"
     twice = {address for address, times in got.items() if times > 1}
     assert twice <= doubtful, f"{said}: twice without having been in doubt: {twice - doubtful}"
     wrong = {entry.path for entry in entries if entry.text != expected_text(entry.path)}

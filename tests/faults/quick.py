@@ -17,7 +17,7 @@ from tests.connections import Single
 
 
 class FastClock:
-    """Runs so many times as fast as the machine's; the wall clock can be set, as people and NTP do."""
+    """Runs this many times as fast as the machine's; the wall clock can be set, as people and NTP do."""
 
     def __init__(self, times: float) -> None:
         self._times = times
@@ -44,7 +44,7 @@ class Lapse:
         monkeypatch.setattr(self._loop, "time", lambda: self._real() + self._ahead)
 
     async def pass_by(self, seconds: float) -> None:
-        """Whoever's time has come has been called when this returns."""
+        """Anyone who's time has come has been called when this returns."""
         self._ahead += seconds
         for _ in range(5):
             await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""What breakers and canaries give back is safe in the same instant: a kill right after it loses nobody."""
+"""What breakers and canaries give back is safe in the same instant: a kill right after it loses no one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rejections(outbox: Path) -> int:
     [(60, "", 20), (12, "", 5), (40, "canary = 5", 5)],
     ids=["breaker", "short-list", "canary"],
 )
-async def test_kill_right_after_a_breaker_gave_back_loses_nobody(
+async def test_kill_right_after_a_breaker_gave_back_loses_no_recipient(
     tmp_path: Path, number: int, settings: str, refused: int
 ) -> None:
     is_waiting = bool(settings == "" and number == 60)

@@ -1,4 +1,4 @@
-"""Killed at any instant and started again: nobody is missing, nobody has it twice, the doubtful are named.
+"""Killed at any instant and started again: no one is missing, no one has it twice, the doubtful are named.
 
 CI kills some two dozen times; `BULKMAIL_KILLS=200` kills two hundred times, and `BULKMAIL_KILLS_LOG` names a file that
 the figures are added to.
@@ -81,7 +81,7 @@ async def kill_at(process: asyncio.subprocess.Process, has_come: Callable[[], bo
 @pytest.mark.slow
 @pytest.mark.timeout(60 + KILLS * 10)
 @pytest.mark.parametrize("plan", PLANS)
-async def test_f49_killed_at_any_instant_loses_nobody_and_doubles_nobody(tmp_path: Path, plan: str) -> None:
+async def test_f49_killed_at_any_instant_loses_no_recipient_and_duplicates_none(tmp_path: Path, plan: str) -> None:
     offered, number, depth = PLANS[plan]
     seed = random.randrange(1 << 32)
     rng, tolls = random.Random(seed), Tolls()
@@ -105,7 +105,7 @@ async def test_f49_killed_at_any_instant_loses_nobody_and_doubles_nobody(tmp_pat
 
 
 def note_figures(**figures: object) -> None:
-    """For whoever wants to know how often and how narrowly."""
+    """For anyone who wants to know how often and how narrowly."""
     if "BULKMAIL_KILLS_LOG" in os.environ:
         with Path(os.environ["BULKMAIL_KILLS_LOG"]).open("a") as log:
             log.write(json.dumps(figures) + "\n")
@@ -171,7 +171,7 @@ async def kill_through_a_campaign(
 
 
 def in_doubt(outbox: Path) -> int:
-    """How many rows are in doubt as it stands, before anybody puts it in order."""
+    """How many rows are in doubt as it stands, before anyone puts it in order."""
     if not outbox.exists():
         return 0
     with OutboxReader.open(outbox) as reader:
@@ -180,7 +180,7 @@ def in_doubt(outbox: Path) -> int:
 
 @pytest.mark.crash
 @pytest.mark.timeout(60)
-async def test_row_in_doubt_is_sent_again_with_the_same_octets_when_a_person_says_so(tmp_path):
+async def test_row_in_doubt_is_sent_again_with_the_same_bytes_when_a_person_says_so(tmp_path):
     """Killed while the server has the end of a message: held at first, then sent once more, recognisably the same."""
     held = asyncio.Event()
 
@@ -247,7 +247,7 @@ async def test_f50_killed_report_leaves_outbox_and_old_report_whole(tmp_path: Pa
 
 @pytest.mark.crash
 @pytest.mark.timeout(120)
-async def test_f50_killed_while_loading_or_checking_sends_nobody_until_all_of_it_was_done(tmp_path: Path) -> None:
+async def test_f50_killed_while_loading_or_checking_sends_no_one_until_all_of_it_was_done(tmp_path: Path) -> None:
     """In the middle of the rows, and in the middle of the checks: nothing half done is sent, by whatever command."""
     people = addresses(8000)
     campaign = make_campaign(tmp_path / "spring", people)

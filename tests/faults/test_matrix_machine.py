@@ -106,8 +106,8 @@ async def test_f53_outbox_that_cannot_be_written_stops_before_the_next_end(peopl
 
 @pytest.mark.slow
 @pytest.mark.timeout(60)
-async def test_f47_rate_limit_that_nobody_told_us_is_met_by_a_whole_send(tmp_path):
-    """Thirty messages in any second, else 454: everybody gets one, few are asked in vain, and little time is lost."""
+async def test_f47_rate_limit_that_no_one_reported_us_is_met_by_a_whole_send(tmp_path):
+    """Thirty messages in any second, else 454: everyone gets one, few are asked in vain, and little time is lost."""
     people = PEOPLE[:180]
     campaign = make_campaign(tmp_path / "spring", people, settings='retry = "1s*30"\nwait = "30s"\n')
     taken, refused = [], []
@@ -132,8 +132,8 @@ async def test_f47_rate_limit_that_nobody_told_us_is_met_by_a_whole_send(tmp_pat
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0, 86_400 * 400.0], ids=["ahead", "back", "a-year"])
-async def test_f56_clock_that_jumps_loses_nobody_and_hurries_nobody(people, make_engine, outbox, jump):
-    """Rates and time-outs live by another clock; what was put off is due no later than its wait after the jump."""
+async def test_f56_clock_that_jumps_loses_no_recipient_and_hurries_no_one(people, make_engine, outbox, jump):
+    """Rates and time-outs live by another clock; what was deferred is due no later than its wait after the jump."""
     people(40)
     clock = FastClock(20)
     seen: list[float] = []
@@ -157,7 +157,7 @@ async def test_f56_clock_that_jumps_loses_nobody_and_hurries_nobody(people, make
 
 
 @pytest.mark.timeout(40)
-async def test_f57_few_file_descriptors_are_no_reason_to_lose_anybody(tmp_path):
+async def test_f57_few_file_descriptors_are_no_reason_to_lose_anyone(tmp_path):
     """200 connections are asked for, and the system gives 64 descriptors in all."""
     campaign = make_campaign(tmp_path / "spring", PEOPLE, settings='wait = "30s"\n')
     async with witness(tmp_path / "log", syncs=False, delay=0.005) as seen:
@@ -168,7 +168,7 @@ async def test_f57_few_file_descriptors_are_no_reason_to_lose_anybody(tmp_path):
         )  # fmt: skip
         _, err = await sending.communicate()
         outbox = campaign / "runs" / "spring.outbox"
-        if sending.returncode == 3:  # it stopped with everybody safe, and goes on when told
+        if sending.returncode == 3:  # it stopped with everyone safe, and goes on when told
             again = await run("send", campaign, "--yes", "--relay", seen.url(4), cwd=tmp_path)
             assert again.code == 0, again.err
         verdict = hold(outbox, PEOPLE, seen, said=err.decode())
@@ -249,7 +249,7 @@ async def test_f59_whole_send_takes_no_more_memory_for_more_rows(tmp_path):
 
 @pytest.mark.parametrize("word", [signal.SIGTERM, signal.SIGHUP], ids=["sigterm", "sighup"])
 async def test_signal_of_the_system_leaves_a_run_that_goes_on(tmp_path, word):
-    """What a shutdown or a closed terminal sends: nobody is lost or doubled, and the same command goes on."""
+    """What a shutdown or a closed terminal sends: no one is lost or doubled, and the same command goes on."""
     people = PEOPLE[:120]
     campaign = make_campaign(tmp_path / "spring", people)
     async with witness(tmp_path / "log", delay=0.01, syncs=False) as seen:
@@ -269,7 +269,7 @@ async def test_signal_of_the_system_leaves_a_run_that_goes_on(tmp_path, word):
 
 
 async def test_full_pipe_at_standard_output_stops_nothing(tmp_path):
-    """Nobody reads what is told: the messages go out all the same, and the end is told to whoever comes back."""
+    """No one reads the output: the messages are sent all the same, and the result is shown to the next reader."""
     people = PEOPLE[:150]
     campaign = make_campaign(tmp_path / "spring", people)
     reading, writing = os.pipe()
@@ -298,8 +298,8 @@ async def test_full_pipe_at_standard_output_stops_nothing(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not heed RLIMIT_AS")
-async def test_attachment_of_100_mb_without_memory_for_it_is_told_and_leaves_the_list_whole(tmp_path):
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not follow RLIMIT_AS")
+async def test_attachment_of_100_mb_without_memory_for_it_is_reported_and_leaves_the_list_whole(tmp_path):
     """However little: too little to read it, to record it or to make messages of it; without it all goes well."""
     people = PEOPLE[:3]
     campaign = make_campaign(tmp_path / "spring", people)

@@ -35,7 +35,7 @@ async def test_f01_f02_relay_that_is_not_there_for_half_a_minute_gets_everything
         async def sometimes():
             opened.append(clock.monotonic())
             if len(opened) > 1 and clock.monotonic() < opened[0] + 30:
-                raise SessionRefused(Fault(Stage.CONNECT, kind, "nobody there"))
+                raise SessionRefused(Fault(Stage.CONNECT, kind, "no one there"))
             return await connect()
 
         ending = await make_engine(sometimes, clock=clock).run()
@@ -53,7 +53,7 @@ async def test_f04_server_that_does_not_greet_is_left_and_tried_again(people, ma
 
 
 @pytest.mark.parametrize("greeting", ["554 5.7.1 go away", "521 no mail here"])
-async def test_f05_greeting_that_refuses_stops_the_run_and_rejects_nobody(people, make_engine, outbox, greeting):
+async def test_f05_greeting_that_refuses_stops_the_run_and_rejects_no_recipient(people, make_engine, outbox, greeting):
     people(50)
     async with ScriptedRelay(greeting=greeting) as relay:
         ending = await make_engine(relay).run()
@@ -99,7 +99,7 @@ def logins(relay):
     return connect
 
 
-async def test_f12_login_that_is_put_off_is_tried_again(people, make_engine, outbox):
+async def test_f12_login_that_is_deferred_is_tried_again(people, make_engine, outbox):
     people(10)
     async with ScriptedRelay(auth={"me": "right"}, login=["454 4.7.0 directory is down"]) as relay:
         await make_engine(logins(relay), clock=FastClock(50)).run()
@@ -107,7 +107,7 @@ async def test_f12_login_that_is_put_off_is_tried_again(people, make_engine, out
     assert relay.auth_attempts >= 2
 
 
-async def test_f13_second_login_that_is_refused_stops_the_run_and_rejects_nobody(people, make_engine, outbox):
+async def test_f13_second_login_that_is_refused_stops_the_run_and_rejects_no_recipient(people, make_engine, outbox):
     people(200)
     async with ScriptedRelay(auth={"me": "right"}, login=[None, *["535 5.7.8 no more"] * 20]) as relay:
         ending = await make_engine(logins(relay), connections=4).run()

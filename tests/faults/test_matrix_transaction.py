@@ -22,7 +22,7 @@ SOON = Pace(retry=RetryPolicy(schedule=(1.0,) * 8))
 
 
 def every(number, answer):
-    """A script that gives `answer` each so many times."""
+    """A script that gives `answer` each this many times."""
     count = 0
 
     def script(path):
@@ -38,7 +38,7 @@ def reached(relay):
 
 
 def assert_right(relay, outbox):
-    """Everybody once, everybody his own message, and the books agree."""
+    """Everyone once, everyone his own message, and the books agree."""
     got = reached(relay)
     assert outbox.tally().adds_up
     assert not [path for path, times in got.items() if times > 1]
@@ -94,7 +94,7 @@ REJECTED = {
 
 
 @pytest.mark.parametrize("fault", REJECTED)
-async def test_f17_to_f23_refusal_hits_whom_it_is_for_and_nobody_else(people, make_engine, outbox, fault):
+async def test_f17_to_f23_refusal_hits_whom_it_is_for_and_no_one_else(people, make_engine, outbox, fault):
     people(60)
     script, number = REJECTED[fault]
     async with ScriptedRelay(**script) as relay:
@@ -105,7 +105,7 @@ async def test_f17_to_f23_refusal_hits_whom_it_is_for_and_nobody_else(people, ma
 
 @pytest.mark.parametrize("way", [Drop, Reset], ids=["f24-eof", "f25-reset"])
 async def test_f24_f25_loss_in_the_middle_of_the_body_is_tried_again(people, make_engine, outbox, way):
-    """The end was not on its way yet: nobody can have the message, and nothing is in doubt.
+    """The end not on the lists way yet: no one can have the message, and nothing is in doubt.
 
     8 MB, because what fits into the buffers of the system has left ours, and then the end follows.
     """
@@ -126,10 +126,10 @@ async def test_f24_f25_loss_in_the_middle_of_the_body_is_tried_again(people, mak
 
 @pytest.mark.parametrize("keeps", [False, True], ids=["f26-not-stored", "f27-stored"])
 @pytest.mark.parametrize("way", [Drop, Reset], ids=["eof", "reset"])
-async def test_f26_f27_loss_after_the_end_is_in_doubt_and_repeated_only_when_told_so(
+async def test_f26_f27_loss_after_the_end_is_in_doubt_and_repeated_only_on_request(
     people, make_engine, outbox, keeps, way
 ):
-    """Whoever was in doubt and had it gets a second one with the same Message-ID: SMTP knows no better."""
+    """Anyone who was in doubt and had it gets a second one with the same Message-ID: SMTP knows no better."""
     addresses = people(40)
     async with ScriptedRelay(end=[None, None, way(keeps=keeps), None, way(keeps=keeps)]) as relay:
         await make_engine(relay, pace=SOON, clock=FastClock(60)).run()
@@ -171,7 +171,7 @@ async def test_f29_answer_that_never_comes_is_in_doubt_after_ten_minutes(people,
     assert outbox.tally().by_status == {Status.IN_DOUBT: 1}
 
 
-async def test_f32_second_answer_is_booked_to_nobody(people, make_engine, outbox):
+async def test_f32_second_answer_is_booked_to_no_one(people, make_engine, outbox):
     people(60)
     async with ScriptedRelay(end=every(10, "250 2.0.0 ok\n550 5.1.1 and one more")) as relay:
         await make_engine(relay, pace=SOON, clock=FastClock(60)).run()
@@ -179,7 +179,7 @@ async def test_f32_second_answer_is_booked_to_nobody(people, make_engine, outbox
     assert outbox.tally().by_status == {Status.ACCEPTED: 60}
 
 
-async def test_f35_reply_of_any_octets_steers_neither_outbox_nor_report(people, make_engine, outbox, loop_watch):
+async def test_f35_reply_of_any_bytes_steers_neither_outbox_nor_report(people, make_engine, outbox, loop_watch):
     people(4)
     ugly = b"550 5.1.1 \xff\xfe \x1b[31m\x1b]0;title\x07 =cmd|'/c calc'!A1 <script>alert(1)</script> \x00\x85\r\n"
     async with ScriptedRelay(rcpt=[ugly, b"550-5.1.1 =1+1\r\n550 5.1.1 \xe2\x80\xae\r\n"]) as relay:
@@ -210,7 +210,7 @@ async def test_f41_reset_without_an_answer_does_not_hide_the_refusal(people, mak
     assert (row.code, row.attempts) == (550, 1)
 
 
-async def test_f44_letter_above_the_limit_is_refused_before_mail_is_said(people, make_engine, outbox):
+async def test_f44_message_above_the_limit_is_refused_before_mail_is_said(people, make_engine, outbox):
     people(60)
     limit = len(b"Subject: hello\r\nMessage-ID: <9@example.com>\r\n\r\nDear p9@example.com\r\n")
     async with ScriptedRelay(extensions=(f"SIZE {limit}", "8BITMIME")) as relay:

@@ -1,4 +1,4 @@
-"""The plug is pulled: whatever somebody was told is in every later copy of the outbox, wherever its log is cut."""
+"""The plug is pulled: whatever someone was told is in every later copy of the outbox, wherever its log is cut."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ class Lost:
 
 
 async def send_all(people: Callable[[int], list[str]], make_engine: Callable[..., object], outbox: Outbox, path: Path):
-    """Sends to everybody; says how large the log was when each mark and each outcome was told."""
+    """Sends to everyone; says how large the log was when each mark and each outcome was told."""
     people(PEOPLE)
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     marked: list[tuple[int, int]] = []
 
     def watch(event: object) -> None:
         if isinstance(event, DeliveryResult) and event.delivery.status is Status.ACCEPTED:
-            told.append((log_of(path).stat().st_size, event.delivery.id))
+            reported.append((log_of(path).stat().st_size, event.delivery.id))
 
     async with ScriptedRelay(extensions=("8BITMIME", "PIPELINING")) as relay:
         engine = make_engine(relay, connections=2)
@@ -93,27 +93,27 @@ async def send_all(people: Callable[[int], list[str]], make_engine: Callable[...
         engine._run.journal.put = noting
         await engine.run()
     assert outbox.tally()[Status.ACCEPTED] == PEOPLE
-    return told, marked
+    return reported, marked
 
 
 @pytest.mark.crash
-async def test_f52_log_cut_at_every_frame_forgets_nothing_that_was_told(
+async def test_f52_log_cut_at_every_frame_forgets_nothing_that_was_reported(
     people, make_engine, outbox, tmp_path, loop_watch
 ):
-    """With "power" the log is on the disk when somebody is told.  With "process" a cut log is whole, only shorter."""
+    """With "power" the log is on disk when an outcome is reported.  With "process" a cut log is only shorter."""
     path = outbox.path
-    told, marked = await send_all(people, make_engine, outbox, path)
+    reported, marked = await send_all(people, make_engine, outbox, path)
     loop_watch.deactivate()
     database, log = path.read_bytes(), log_of(path).read_bytes()
-    assert len(told) == len(marked) == PEOPLE
+    assert len(reported) == len(marked) == PEOPLE
     ends = frames_of(log)
     assert len(ends) > 24
     shrinking: set[int] = set()
     for end in ends:
         after = Lost(tmp_path / "lost", database, log[:end])
-        assert {row for size, row in told if size <= end} <= after.accepted, "forgot what it had told"
+        assert {row for size, row in reported if size <= end} <= after.accepted, "forgot what it had told"
         known = after.accepted | after.in_doubt
-        assert {row for size, row in marked if size <= end} <= known, "an end was on its way, and nobody knows"
+        assert {row for size, row in marked if size <= end} <= known, "an end was on its way, and no one knows"
         assert shrinking <= after.accepted
         shrinking = after.accepted
     assert len(shrinking) == PEOPLE
@@ -124,14 +124,14 @@ async def test_f52_log_cut_at_every_frame_forgets_nothing_that_was_told(
 async def test_f52_torn_frame_takes_only_itself_along(people, make_engine, outbox, tmp_path, loop_watch):
     """A frame half written, or full of what lay there before."""
     path = outbox.path
-    told, _ = await send_all(people, make_engine, outbox, path)
+    reported, _ = await send_all(people, make_engine, outbox, path)
     loop_watch.deactivate()
     database, log = path.read_bytes(), log_of(path).read_bytes()
     ends = frames_of(log)
     for end in ends[3::5]:
         for tail in (log[end : end + 700], bytes(4096 + FRAME_HEADER), log[end : end + 40] + b"\xa5" * 4080):
             after = Lost(tmp_path / "lost", database, log[:end] + tail)
-            assert {row for size, row in told if size <= end} <= after.accepted
+            assert {row for size, row in reported if size <= end} <= after.accepted
 
 
 @pytest.mark.crash

@@ -1,6 +1,6 @@
 """A server that answers at random and cuts its bytes anywhere; what bulkmail says of each address is what it did.
 
-CI takes some seeds; `BULKMAIL_SEEDS=1000` takes so many from 0 on.
+CI takes some seeds; `BULKMAIL_SEEDS=1000` takes this many from 0 on.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class _Conversation:
 
 
 def make_list(rng: random.Random) -> list[dict[str, Any]]:
-    """People, some with copies, a few of whom nobody knows."""
+    """People, some with copies, a few of whom no one knows."""
     share, rows = rng.choice([0.0, 0.2, 0.6, 1.0]), []
     for number in range(rng.choice([1, 2, 5, 30, 120])):
         others = [f"boss{rng.randint(0, 3)}", f"gone{rng.randint(0, 3)}", f"friend{number}"]
@@ -197,4 +197,4 @@ async def test_what_is_said_of_each_address_is_what_the_server_did(seed: int) ->
             found[key] += path.status is Status.ACCEPTED
             assert path.status is Status.IN_DOUBT or not server.lost[key] or server.got[key]
     assert +found == server.got
-    assert server.got.total() == len(server.got), "somebody got it twice"
+    assert server.got.total() == len(server.got), "someone got it twice"

@@ -44,7 +44,7 @@ async def test_status_names_the_rows_in_doubt_and_settle_finds_one_of_them(tmp_p
     mail = tmp_path / "mail"
     for name in ("new", "cur"):
         (mail / name).mkdir(parents=True)
-    (mail / "cur" / "1").write_text(f"Message-ID: {ids[1]}\nTo: somebody\n\nDear P1\n")
+    (mail / "cur" / "1").write_text(f"Message-ID: {ids[1]}\nTo: someone\n\nDear P1\n")
     (mail / "new" / "2").write_text("Message-ID: <another@example.net>\n\n")
 
     said = (await run("status", outbox, cwd=tmp_path)).out
@@ -78,7 +78,7 @@ async def test_status_names_the_rows_in_doubt_and_settle_finds_one_of_them(tmp_p
 @pytest.mark.parametrize(
     ("decision", "after"), [("hold", Status.IN_DOUBT), ("accepted", Status.ACCEPTED), ("rejected", Status.REJECTED)]
 )
-async def test_resume_decides_the_rows_in_doubt_as_told(tmp_path: Path, decision: str, after: Status) -> None:
+async def test_resume_decides_the_rows_in_doubt_as_reported(tmp_path: Path, decision: str, after: Status) -> None:
     outbox, _ = await leave_in_doubt(tmp_path)
     async with ScriptedRelay() as relay:
         url = f"smtp://{relay.host}:{relay.port}?tls=off"
@@ -88,7 +88,7 @@ async def test_resume_decides_the_rows_in_doubt_as_told(tmp_path: Path, decision
     assert result.code == {"hold": 4, "accepted": 0, "rejected": 1}[decision], result.err
 
 
-async def test_settle_says_what_it_was_not_told(tmp_path: Path) -> None:
+async def test_settle_says_what_it_was_not_reported(tmp_path: Path) -> None:
     outbox, _ = await leave_in_doubt(tmp_path)
 
     async def refused(*arguments: str | Path) -> Result:
@@ -107,7 +107,7 @@ async def test_settle_says_what_it_was_not_told(tmp_path: Path) -> None:
 
 @pytest.mark.real
 @pytest.mark.timeout(60)
-async def test_letter_in_doubt_is_found_in_a_folder_of_a_real_imap_server(tmp_path: Path, loop_watch) -> None:
+async def test_message_in_doubt_is_found_in_a_folder_of_a_real_imap_server(tmp_path: Path, loop_watch) -> None:
     """The one that arrived in a mailbox of ours is settled; the other stays."""
     taken: list[TakenMessage] = []
     outbox, _ = await leave_in_doubt(tmp_path, taken)

@@ -65,7 +65,7 @@ def taken(log: Path) -> list[str]:
 
 @pytest.mark.crash
 @pytest.mark.timeout(90)
-async def test_relay_killed_in_the_middle_loses_nobody_and_doubles_nobody(tmp_path: Path) -> None:
+async def test_relay_killed_in_the_middle_loses_no_recipient_and_duplicates_none(tmp_path: Path) -> None:
     people = [f"p{n}@example.com" for n in range(int(os.environ.get("RELAYS_PEOPLE", PEOPLE)))]
     logs = [tmp_path / "one", tmp_path / "other"]
     (doomed, port), (other, other_port) = [await start_server(log) for log in logs]

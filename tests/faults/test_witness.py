@@ -42,7 +42,7 @@ async def test_witness_notices_who_breaks_the_rules(tmp_path: Path) -> None:
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("depth", [1, 2, 8], ids=["plain", "pipelining", "chunking"])
 async def test_everything_that_can_go_wrong_at_once(tmp_path: Path, depth: int) -> None:
-    """Each stage fails now and then, some connections after the end was written: nobody lost, none twice unsaid."""
+    """Each stage fails now and then, some connections after the end was written: no one lost, none twice unsaid."""
     offered = {1: [], 2: ["PIPELINING"], 8: ["PIPELINING", "CHUNKING"]}[depth]
     faults = [
         {"stage": "connect", "nth": 3, "does": "drop"},
@@ -75,7 +75,7 @@ async def test_everything_that_can_go_wrong_at_once(tmp_path: Path, depth: int) 
 
 
 @pytest.mark.timeout(40)
-async def test_losses_over_tls_and_behind_a_login_are_told_as_elsewhere(tmp_path: Path) -> None:
+async def test_losses_over_tls_and_behind_a_login_are_reported_as_elsewhere(tmp_path: Path) -> None:
     """Only what had its end on its way is in doubt, also where TLS is in between."""
     people = PEOPLE[:80]
     with authority() as issuer:

@@ -176,7 +176,7 @@ I am back on Monday. User unknown is what I am not.
 
 
 def request(*, subject: str = "unsubscribe", to: str = "news@shop.example", text: str = "Please.") -> bytes:
-    """A mail by which somebody wants to be taken off the list."""
+    """A mail by which somebody wants to be removed from the list."""
     return f"""Return-Path: <{ANN}>
 From: Ann <{ANN}>
 To: {to}

@@ -118,7 +118,7 @@ def test_report_about_one_of_several_copies_counts_for_that_one_alone() -> None:
     assert (event.delivery, event.forward_path) == (6, "boss@example.org")
 
 
-def test_report_that_names_none_of_several_copies_acts_on_nobody() -> None:
+def test_report_that_names_none_of_several_copies_acts_on_no_one() -> None:
     (event,) = match(mails.dsn(recipient="x@example.net"), delivery(), delivery(6, 4, "boss@example.org"))
     assert (event.kind, event.row, event.mailbox) == (FeedbackKind.UNCLEAR, 4, None)
 

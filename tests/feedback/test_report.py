@@ -15,7 +15,7 @@ from tests.feedback import mails
 from tests.feedback.mails import ANN, OUR_ID
 
 
-def told(report: Report) -> list[tuple[str, FeedbackKind, str]]:
+def reported(report: Report) -> list[tuple[str, FeedbackKind, str]]:
     return [(each.notice.address, each.finding.kind, each.finding.reason) for each in report.recipients]
 
 
@@ -61,7 +61,7 @@ def test_table_of_replies_is_the_one_of_our_own_sessions() -> None:
 
 def test_report_names_recipient_kind_and_words() -> None:
     report = read_report(mails.dsn())
-    assert told(report) == [(ANN, FeedbackKind.HARD, "unknown-user")]
+    assert reported(report) == [(ANN, FeedbackKind.HARD, "unknown-user")]
     finding = report.recipients[0].finding
     assert (finding.code, finding.enhanced) == (550, "5.1.1")
     assert "User unknown" in finding.words
@@ -72,7 +72,7 @@ def test_report_names_recipient_kind_and_words() -> None:
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_report_is_read_with_any_line_ends(end: str) -> None:
     report = read_report(mails.dsn().replace(b"\n", end.encode()))
-    assert told(report) == [(ANN, FeedbackKind.HARD, "unknown-user")]
+    assert reported(report) == [(ANN, FeedbackKind.HARD, "unknown-user")]
     assert report.message_ids == (OUR_ID,)
 
 
@@ -93,7 +93,7 @@ def test_report_prefers_the_address_that_was_written_to() -> None:
         ("expanded", FeedbackKind.DELIVERED),
     ],
 )
-def test_report_heeds_the_action(action: str, kind: FeedbackKind) -> None:
+def test_report_follows_the_action(action: str, kind: FeedbackKind) -> None:
     assert read_report(mails.dsn(action=action)).kind is kind
 
 
@@ -130,7 +130,7 @@ def test_report_about_two_recipients_says_of_each_what_is_said_of_it() -> None:
     report = read_report(
         first.replace("\n\n--b1\nContent-Type: text/rfc822", f"\n\n{other}\n\n--b1\nContent-Type: text/rfc822").encode()
     )
-    assert told(report) == [
+    assert reported(report) == [
         (ANN, FeedbackKind.HARD, "unknown-user"),
         ("bob@example.org", FeedbackKind.SOFT, "mailbox-full"),
     ]
@@ -141,7 +141,7 @@ def test_report_about_two_recipients_says_of_each_what_is_said_of_it() -> None:
 
 def test_bounce_of_exim_is_no_auto_reply_although_it_says_so() -> None:
     report = read_report(mails.exim())
-    assert told(report) == [(ANN, FeedbackKind.HARD, "unknown-user")]
+    assert reported(report) == [(ANN, FeedbackKind.HARD, "unknown-user")]
     assert report.message_ids == (OUR_ID,)
 
 
@@ -152,7 +152,7 @@ def test_bounce_of_exim_names_only_those_that_failed() -> None:
 
 def test_bounce_of_qmail_is_read_from_its_words() -> None:
     report = read_report(mails.qmail())
-    assert told(report) == [(ANN, FeedbackKind.SOFT, "mailbox-full")]
+    assert reported(report) == [(ANN, FeedbackKind.SOFT, "mailbox-full")]
 
 
 def test_bounce_in_words_never_names_our_own_addresses() -> None:
@@ -184,7 +184,7 @@ def test_notification_of_ses_that_came_as_mail_is_read() -> None:
     head = "From: no-reply@sns.example\nSubject: AWS Notification Message\nTo: a@shop.example"
     mail = f"{head}\n\n{json.dumps(told_by_ses)}\n\n--\nStop"
     report = read_report(mail.encode())
-    assert told(report) == [(ANN, FeedbackKind.HARD, "unknown-user")]
+    assert reported(report) == [(ANN, FeedbackKind.HARD, "unknown-user")]
     assert report.our_ids == ("abcdefghijklm",)
     assert report.message_ids == (OUR_ID,)
 
@@ -216,7 +216,7 @@ def test_complaint_without_a_recipient_still_quotes_our_message() -> None:
 
 def test_complaint_of_microsoft_is_known_although_it_says_nothing() -> None:
     report = read_report(mails.jmrp())
-    assert told(report) == [(ANN, FeedbackKind.SPAM_COMPLAINT, "abuse")]
+    assert reported(report) == [(ANN, FeedbackKind.SPAM_COMPLAINT, "abuse")]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def send(tmp_path):
     return run
 
 
-async def test_rest_follows_when_the_first_letters_fare_well(send):
+async def test_rest_follows_when_the_first_messages_succeed(send):
     async with ScriptedRelay() as relay:
         report = await send(relay)
     assert report.accepted == 100 and len(relay.messages) == 100
@@ -39,11 +39,11 @@ async def test_rest_follows_when_the_first_letters_fare_well(send):
     [
         ({"rcpt": lambda path: "550 5.1.1 who?"}, "none was accepted"),
         ({"rcpt": lambda path: "550 5.1.1 who?" if path[1] in "123" else None}, "3 were rejected"),
-        ({"end": [None, None, Drop()]}, "nobody knows"),
+        ({"end": [None, None, Drop()]}, "no one knows"),
     ],
     ids=["all refused", "some refused", "in doubt"],
 )
-async def test_rest_stays_pending_when_the_first_letters_fare_ill(send, script, why):
+async def test_rest_stays_pending_when_the_first_messages_fail(send, script, why):
     async with ScriptedRelay(**script) as relay:
         with pytest.raises(SendingStopped, match=why) as stopped:
             await send(relay)
@@ -60,7 +60,7 @@ async def test_later_run_sends_others_ahead_and_one_that_has_passed_none(send):
     async with ScriptedRelay() as relay:
         report = await send(relay, limit=30)
         assert report.accepted == 30
-    async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?") as relay:  # nobody is sent ahead any more
+    async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?") as relay:  # no one is sent ahead any more
         report = await send(relay)
     assert report.tally[Status.REJECTED] == 10 + 60
     assert report.run.rest is None
@@ -74,7 +74,7 @@ async def test_canary_that_was_interrupted_goes_on_where_it_was(send):
             await send(relay)
 
 
-async def test_greylisting_of_everybody_is_waited_for(send):
+async def test_greylisting_of_all_is_waited_for(send):
     seen = set()
 
     def rcpt(path):
@@ -86,14 +86,14 @@ async def test_greylisting_of_everybody_is_waited_for(send):
     assert report.accepted == 100
 
 
-async def test_some_that_are_put_off_for_long_hold_nobody_up(send):
+async def test_some_that_are_deferred_for_long_hold_no_one_up(send):
     late = RetryPolicy(schedule=(3600.0,))
     async with ScriptedRelay(rcpt=lambda path: "450 4.2.1 busy" if path.startswith("p3@") else None) as relay:
         report = await send(relay, retry=late)
     assert report.accepted == 99 and report.tally[Status.DEFERRED] == 1
 
 
-async def test_dead_copy_counts_once_and_holds_nobody_up(tmp_path):
+async def test_dead_copy_counts_once_and_holds_no_one_up(tmp_path):
     campaign = bulkmail.compose(
         from_="shop@example.com", subject="Hello", text="Dear {{ email }},\n", bcc="dead@example.com"
     )
@@ -107,7 +107,7 @@ async def test_dead_copy_counts_once_and_holds_nobody_up(tmp_path):
     assert report.exit_code == 1
 
 
-async def test_copy_that_is_put_off_goes_with_the_second_try(tmp_path):
+async def test_copy_that_is_deferred_goes_with_the_second_try(tmp_path):
     campaign = bulkmail.compose(
         from_="shop@example.com", subject="Hello", text="Dear {{ email }},\n", cc="boss@example.com"
     )

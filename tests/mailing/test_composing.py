@@ -62,7 +62,7 @@ class Asking:
         self.hits = 0
 
     def ask(self, *, until: int, date: int | None = None) -> None:
-        """Holds each message that comes against the one that is made here, until so many have come."""
+        """Holds each message that comes against the one that is made here, until this many have come."""
         end = time.monotonic() + 15
         for job in self.jobs:
             seconds = int(time.time()) if date is None else date
@@ -243,7 +243,7 @@ async def test_run_goes_on_when_its_composing_processes_are_killed(tmp_path, mon
     assert not notices or all("composing process ended" in text for text in notices)
 
 
-def test_killed_process_is_told_of_once(tmp_path):
+def test_killed_process_is_reported_of_once(tmp_path):
     with filled(tmp_path / "run.outbox", message(), rows=100) as outbox:
         asking = Asking(outbox, bulkmail.model.keys.NO_KEYS)
         try:

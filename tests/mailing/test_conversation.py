@@ -92,7 +92,7 @@ async def test_reader_that_leaves_early_harms_nothing(campaign: bulkmail.Campaig
     assert await read(conversation) == []
 
 
-async def test_reader_that_nobody_reads_keeps_a_bounded_number_of_lines(
+async def test_reader_that_no_one_reads_keeps_a_bounded_number_of_lines(
     campaign: bulkmail.Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LAG", 5)

@@ -20,7 +20,7 @@ async def ask(domain):
     return RECORDS[domain]
 
 
-async def test_domain_of_a_provider_is_in_its_lane():
+async def test_domain_of_a_provider_is_in_its_provider():
     providers = await with_exchangers(PROVIDERS, ["firm.example", "own.example", "dead.example"], Exchangers(ask))
     assert [providers.of(domain) for domain in ("firm.example", "own.example", "dead.example", "gmail.com")] == [
         *("google", "own.example", "dead.example", "google")

@@ -1,4 +1,4 @@
-"""What is told before the start keeps to what the ledgers know."""
+"""What is notified before the start keeps to what the ledgers know."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_plan_adds_up_the_quotas_of_the_relays(quotas, said):
     assert look(Pace(), 1000, own[0], Route.parse("smtp://x@relay.example?name=free")).is_at_once
 
 
-def test_plan_begins_when_the_first_account_rests_no_more():
+def test_plan_begins_when_the_first_account_pauses_no_more():
     with open_ledger("ann@relay.example") as ledger:
         ledger.pause(DAY, "550 5.4.5 daily limit", SATURDAY)
     assert look(Pace()).sentence() == "1,000 tomorrow (550 5.4.5 daily limit)"

@@ -111,9 +111,13 @@ def test_report_gives_each_row_the_outcome_of_its_message(tmp_path: Path) -> Non
     lines = list(csv.DictReader(io.StringIO(table.getvalue().decode())))
     assert [line["delivery_code"] for line in lines] == ["550", "250", "550"]
     assert lines[0]["delivery_message_id"] == lines[2]["delivery_message_id"] != lines[1]["delivery_message_id"]
-    told = json.loads(document.getvalue())
-    assert (told["totals"]["rejected"], told["messages"]["rejected"], told["messages"]["messages"]) == (2, 1, 2)
-    assert [row["shares"] for row in told["rows"]] == [None, None, 1]
+    reported = json.loads(document.getvalue())
+    assert (reported["totals"]["rejected"], reported["messages"]["rejected"], reported["messages"]["messages"]) == (
+        2,
+        1,
+        2,
+    )
+    assert [row["shares"] for row in reported["rows"]] == [None, None, 1]
 
 
 async def test_report_of_a_run_under_way_adds_up_by_row_and_by_message(tmp_path: Path) -> None:
@@ -268,8 +272,8 @@ def test_example_of_the_guide_comes_out_as_it_says_in_preview_and_rehearsal(shop
 def test_check_names_rows_that_differ_in_what_the_message_has_once(shop: Path) -> None:
     rows = (shop / "orders.csv").read_text().replace("Ann@example.com,Ann,", "Ann@example.com,Anna,")
     (shop / "orders.csv").write_text(rows)
-    told = json.loads(CliRunner().invoke(main, ["check", ".", "--json"]).stdout)
-    (finding,) = told["findings"]
+    reported = json.loads(CliRunner().invoke(main, ["check", ".", "--json"]).stdout)
+    (finding,) = reported["findings"]
     assert finding["code"] == "grouped-differs"
     assert finding["message"] == "lines 2, 4 of ann@example.com differ in 'name'; their message has what line 2 says"
 
@@ -277,8 +281,8 @@ def test_check_names_rows_that_differ_in_what_the_message_has_once(shop: Path) -
 def test_check_looks_into_the_cells_of_every_row_of_a_message(shop: Path) -> None:
     rows = (shop / "orders.csv").read_text().replace("Green tea", "#N/A")
     (shop / "orders.csv").write_text(rows)
-    told = json.loads(CliRunner().invoke(main, ["check", ".", "--json"]).stdout)
-    (finding,) = told["findings"]
+    reported = json.loads(CliRunner().invoke(main, ["check", ".", "--json"]).stdout)
+    (finding,) = reported["findings"]
     assert (finding["code"], finding["column"], finding["rows"]) == ("dummy-cell", "item", [4])
 
 
@@ -287,8 +291,8 @@ def test_flag_and_message_file_group_too(shop: Path) -> None:
         "FROM: shop@shop.example\nSUBJECT: x\nGROUP-BY: email\n\n{{ rows | length }} {{ name }}\n"
     )
     flags = ["--recipients", "orders.csv", "--relay", "sandbox:"]
-    told = json.loads(CliRunner().invoke(main, ["check", "order.mail", *flags, "--json"]).stdout)
-    assert told["recipients"] == 2
+    reported = json.loads(CliRunner().invoke(main, ["check", "order.mail", *flags, "--json"]).stdout)
+    assert reported["recipients"] == 2
     result = CliRunner().invoke(main, ["check", ".", "--group-by", "item", "--json"])
     assert json.loads(result.stdout)["recipients"] == 3
     result = CliRunner().invoke(main, ["check", ".", "--allow-duplicates"])
@@ -320,8 +324,8 @@ async def test_limit_and_only_and_status_count_messages(shop: Path) -> None:
         second = await run(*common, "--only", "bob@example.com", cwd=shop)
         assert second.code == 0, second.err
     assert [message.forward_paths for message in relay.messages] == [("ann@example.com",), ("bob@example.com",)]
-    told = json.loads((await run("report", ".", "--format", "json", cwd=shop)).out)
-    assert (told["totals"]["accepted"], told["messages"]["accepted"]) == (3, 2)
+    reported = json.loads((await run("report", ".", "--format", "json", cwd=shop)).out)
+    assert (reported["totals"]["accepted"], reported["messages"]["accepted"]) == (3, 2)
 
 
 async def test_suppression_on_resume_and_a_changed_list_reach_all_rows_of_a_message(shop: Path) -> None:
@@ -333,8 +337,8 @@ async def test_suppression_on_resume_and_a_changed_list_reach_all_rows_of_a_mess
         (shop / "stop.txt").write_text("ann@example.com\n")
         resumed = await run("resume", ".", "--yes", "--suppress", "stop.txt", cwd=shop)
         assert resumed.code == 1, resumed.err
-        told = json.loads((await run("report", ".", "--format", "json", cwd=shop)).out)
-        assert [row["status"] for row in told["rows"]] == ["suppressed", "rejected", "suppressed"]
+        reported = json.loads((await run("report", ".", "--format", "json", cwd=shop)).out)
+        assert [row["status"] for row in reported["rows"]] == ["suppressed", "rejected", "suppressed"]
         refused.clear()
         changed = await run(*common, "--changed", cwd=shop)
         assert changed.code == 0, changed.err

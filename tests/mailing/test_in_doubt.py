@@ -9,12 +9,12 @@ from bulkmail.reconcile.sighting import Sighting
 ANN = Doubtful(1, 1, "Ann@example.com", "<1@run>", is_alone=True)
 TO = Doubtful(2, 2, "to@example.com", "<2@run>", is_alone=False)
 CC = Doubtful(3, 2, "cc@example.com", "<2@run>", is_alone=False)
-NOBODY = Doubtful(4, 4, "bob@example.com", "", is_alone=True)
+NO_ONE = Doubtful(4, 4, "bob@example.com", "", is_alone=True)
 
 
 def weighed(*sightings: Sighting) -> tuple[list[str], list[str], list[str]]:
     """Who was seen, who is unclear, who is missing."""
-    found = weigh([ANN, TO, CC, NOBODY], iter(sightings))
+    found = weigh([ANN, TO, CC, NO_ONE], iter(sightings))
     assert found.looked_at == len(sightings)
     return (
         [f.doubtful.forward_path for f in found.seen],
@@ -23,7 +23,7 @@ def weighed(*sightings: Sighting) -> tuple[list[str], list[str], list[str]]:
     )
 
 
-def test_letter_to_one_is_settled_by_its_message_id_wherever_it_was_passed_on_to() -> None:
+def test_message_to_one_is_settled_by_its_message_id_wherever_it_was_passed_on_to() -> None:
     seen, unclear, missing = weighed(Sighting("<1@run>", "x", frozenset({"elsewhere@example.org"})))
     assert (seen, unclear) == (["Ann@example.com"], [])
     assert missing == ["to@example.com", "cc@example.com", "bob@example.com"]
@@ -36,7 +36,7 @@ def test_copy_proves_nothing_for_the_others_who_got_one() -> None:
     assert weighed(Sighting("<2@run>", "x"))[0] == []
 
 
-def test_letter_without_a_message_id_is_never_seen() -> None:
+def test_message_without_a_message_id_is_never_seen() -> None:
     assert weighed(Sighting("", "x"))[0] == []
 
 

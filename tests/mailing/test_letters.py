@@ -56,7 +56,7 @@ async def prepared(campaign, *, path=None, selection=None, **changes):
     )
 
 
-async def test_copies_of_a_letter_go_together():
+async def test_copies_of_a_message_go_together():
     async with ScriptedRelay() as relay:
         report = await bulkmail.send(
             make_campaign(cc="{{ boss }}", bcc="audit@example.com"), ROWS[:2], relay=url_of(relay)
@@ -111,7 +111,7 @@ async def test_deferred_copy_keeps_the_run_open_and_the_row_accepted(tmp_path):
         report = await mailer.send(make_campaign(cc="{{ boss }}"), ROWS[:2], outbox=tmp_path / "run.outbox")
     assert (report.accepted, report.tally.open, report.exit_code) == (2, 1, 3)
     assert report.ended_at is None
-    assert "go on with the 1 copy left" in await to_thread.run_sync(summary, report)
+    assert "send the 1 copy left" in await to_thread.run_sync(summary, report)
     async with ScriptedRelay() as relay:
         mailer = bulkmail.Mailer(url_of(relay), pace=Pace(wait=0))
         again = await mailer.send(make_campaign(cc="{{ boss }}"), ROWS[:2], outbox=tmp_path / "run.outbox")
@@ -131,14 +131,14 @@ async def test_dead_blind_copy_of_a_long_list_stops_nothing_and_is_named_once(tm
     for target in reports:
         await to_thread.run_sync(save_report, report, target)
     text = await to_thread.run_sync(summary, report)
-    assert "  300 accepted  taken by the mail server\nCopies (To, Cc, Bcc): 300 rejected.\n" in text
+    assert "  300 accepted  accepted by the mail server\nCopies (To, Cc, Bcc): 300 rejected.\n" in text
     assert "rejected: dead@example.com (copy of 300 rows)" in text
     page = await to_thread.run_sync(reports[2].read_text)
     # It may also be among the slowest tries, where a line begins with it.
     assert page.count("</td><td><bdi>dead@example.com</bdi>") == 1
     assert "copy of the message to p0@example.com: 550" in page
 
-    async with ScriptedRelay() as relay:  # everybody was reached, so nobody is written to again
+    async with ScriptedRelay() as relay:  # everyone was reached, so no one is written to again
         mailer = bulkmail.Mailer(url_of(relay))
         again = await mailer.send(make_campaign(bcc="dead@example.com"), people, suppress=reports[:1], allow_empty=True)
         assert again.tally.by_status == {Status.SUPPRESSED: 300}
@@ -165,7 +165,7 @@ async def test_redirection_overrides_all_copies():
     assert [job.delivery.forward_path for job in jobs] == ["me@example.net"] * 3
 
 
-async def test_duplicates_are_told_by_the_row_and_take_their_copies_along():
+async def test_duplicates_are_reported_by_the_row_and_take_their_copies_along():
     mailing = await Mailing.prepare(
         None,
         campaign=make_campaign(bcc="audit@example.com"),
@@ -178,7 +178,7 @@ async def test_duplicates_are_told_by_the_row_and_take_their_copies_along():
     assert [job.delivery.forward_path for job in jobs] == ["ann@example.com", "audit@example.com"]
 
 
-async def test_signed_letters_survive_the_way_through_another_server(key_ring):
+async def test_signed_messages_survive_the_way_through_another_server(key_ring):
     kept = []
 
     class Keeper:
@@ -215,7 +215,7 @@ async def test_keys_come_from_where_the_campaign_says(monkeypatch):
         assert b"List-Unsubscribe-Post" in relay.messages[0].content
 
 
-async def test_key_that_is_missing_is_told_before_anything_is_sent(tmp_path):
+async def test_key_that_is_missing_is_reported_before_anything_is_sent(tmp_path):
     campaign = make_campaign(unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}"))
     with pytest.raises(bulkmail.ConfigError, match="key that signs unsubscribe links"):
         await bulkmail.send(campaign, ROWS, relay="null:", outbox=tmp_path / "run.outbox")
@@ -241,14 +241,14 @@ def stamp(message):
     return message
 
 
-async def test_hook_has_a_hand_in_every_letter():
+async def test_hook_has_a_hand_in_every_message():
     async with ScriptedRelay() as relay:
         await bulkmail.Mailer(url_of(relay), on_message=stamp).send(make_campaign(), ROWS)
         assert all(b"X-House: Rule 7\r\n" in message.content for message in relay.messages)
         assert len(relay.messages) == 3
 
 
-async def test_letter_that_the_hook_refuses_is_not_sent():
+async def test_message_that_the_hook_refuses_is_not_sent():
     def refuse(message):
         if "cy@" in message["To"]:
             raise ValueError("no certificate")
@@ -303,14 +303,14 @@ async def test_ready_made_messages_get_what_they_lack():
 
 
 async def stopped_by(relay):
-    """How a run over `relay` stops: the report of nobody written to, and the error behind it."""
+    """How a run over `relay` stops: the report of no one written to, and the error behind it."""
     with pytest.raises(bulkmail.SendingStopped) as stopped:
         await bulkmail.send(make_campaign(), ROWS[:2], relay=relay)
     assert stopped.value.report.tally.by_status == {Status.PENDING: 2}
     return stopped.value.__cause__
 
 
-async def test_relay_without_requiretls_stops_the_run_and_leaves_everybody(tmp_path):
+async def test_relay_without_requiretls_stops_the_run_and_leaves_all(tmp_path):
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -323,7 +323,7 @@ async def test_relay_without_requiretls_stops_the_run_and_leaves_everybody(tmp_p
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="asyncio has no Unix sockets on Windows")
-async def test_socket_that_is_not_there_is_told():
+async def test_socket_that_is_not_there_is_reported():
     error = await stopped_by("lmtp:///nonexistent/lmtp")
     assert "there is no socket /nonexistent/lmtp" in str(error)
     assert error.hint.startswith("check the path of the socket")
@@ -332,7 +332,7 @@ async def test_socket_that_is_not_there_is_told():
 async def test_run_that_did_not_pass_the_gate_is_not_gone_on_with(tmp_path):
     """Nor one that was cut off before it was judged: what is wrong with it would go out."""
     path = tmp_path / "run.outbox"
-    mailing = await prepared(make_campaign(reply_to="{{ nobody }}"), path=path)
+    mailing = await prepared(make_campaign(reply_to="{{ no one }}"), path=path)
     with pytest.raises(bulkmail.ChecksFailed):
         mailing.pass_gate()
     with pytest.raises(bulkmail.ConfigError, match="did not pass the checks"):

@@ -115,7 +115,7 @@ async def test_reader_that_is_far_behind_can_leave(campaign, monkeypatch):
     assert deliveries.report.tally.open > 0
 
 
-async def test_deliver_raises_what_stopped_the_run_to_whoever_reads(campaign):
+async def test_deliver_raises_what_stopped_the_run_to_the_reader(campaign):
     async with ScriptedRelay(mail=["250 ok"] * 5 + ["550 5.7.1 enough"] * 50) as relay:
         mailer = bulkmail.Mailer(f"{url_of(relay)}&connections=1")
         seen = []
@@ -135,7 +135,7 @@ async def test_deliver_raises_what_stopped_the_run_when_it_is_left_unread(campai
 
 
 @pytest.mark.parametrize("has_outbox", [False, True])
-async def test_list_without_anybody_to_send_to_is_refused_each_time(campaign, has_outbox, tmp_path):
+async def test_list_without_anyone_to_send_to_is_refused_each_time(campaign, has_outbox, tmp_path):
     rows = [{"email": "not an address", "first_name": "A"}, {"email": "", "first_name": "B"}]
     for _ in range(2):
         with pytest.raises(bulkmail.NothingToSend) as caught:
@@ -148,7 +148,7 @@ async def test_list_without_anybody_to_send_to_is_refused_each_time(campaign, ha
         ]
 
 
-async def test_messages_that_cannot_be_sent_to_anybody_are_refused():
+async def test_messages_that_cannot_be_sent_to_anyone_are_refused():
     with pytest.raises(bulkmail.NothingToSend, match="1 invalid"):
         await bulkmail.Mailer("null:").send_messages([EmailMessage()])
 
@@ -167,7 +167,7 @@ async def test_same_call_on_a_finished_outbox_sends_nothing(campaign, tmp_path):
     assert len(relay.messages) == 20
 
 
-async def test_another_letter_for_an_outbox_that_has_begun_is_refused(campaign, tmp_path):
+async def test_another_message_for_an_outbox_that_has_begun_is_refused(campaign, tmp_path):
     other = bulkmail.compose(from_="shop@example.com", subject="Other", text="Other\n")
     async with ScriptedRelay() as relay:
         await bulkmail.send(campaign, ROWS, relay=url_of(relay), outbox=tmp_path / "run.outbox")
@@ -202,11 +202,11 @@ async def test_ready_made_messages_go_to_to_cc_and_bcc(campaign):
         made.set_content("Grüße\n")
         return made
 
-    nobody = EmailMessage()
-    nobody["From"] = "me@example.com"
+    no_one = EmailMessage()
+    no_one["From"] = "me@example.com"
     async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path.startswith("p2@") else None) as relay:
         mailer = bulkmail.Mailer(url_of(relay))
-        report = await mailer.send_messages([message(1), message(2), nobody])
+        report = await mailer.send_messages([message(1), message(2), no_one])
     paths = sorted(path for taken in relay.messages for path in taken.forward_paths)
     assert paths == ["copy@example.com"] * 2 + ["p1@example.com"] + ["secret@example.com"] * 2
     assert not any(b"secret@" in taken.content for taken in relay.messages)
@@ -240,7 +240,7 @@ async def test_recipients_may_be_a_file(campaign, tmp_path):
     assert report.tally.by_status == {bulkmail.Status.ACCEPTED: 1, bulkmail.Status.INVALID: 1}
 
 
-async def test_everybody_failing_to_render_closes_the_gate():
+async def test_all_failing_to_render_closes_the_gate():
     campaign = bulkmail.compose(from_="shop@example.com", subject="Hi", text="{{ frist_name }}\n")
     with pytest.raises(bulkmail.ChecksFailed, match="frist_name"):
         await bulkmail.send(campaign, ROWS, relay="null:")

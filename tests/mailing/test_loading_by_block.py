@@ -25,7 +25,7 @@ LINES = [
     "email,name,town",
     *[f"user{number}@example.org,Ann,Graz" for number in range(20)],
     'quoted@example.org,"Ann, Jr",Graz',
-    "nobody,Ann,Graz",
+    "no one,Ann,Graz",
     "USER3@example.org,Ann,Graz",
     "boss@example.org, Bob,",
     "stopped@example.org,Cy,Linz",
@@ -88,7 +88,7 @@ async def loaded(
         campaign = replace(campaign, variants=(("a", 1), ("b", 2)))
     if followed := more.get("followed"):
         campaign = with_thread(campaign, followed)
-    told: list[int] = []
+    reported: list[int] = []
     with closing(await to_thread.run_sync(open_list, path)) as rows:
         mailing = await Mailing.prepare(
             None,
@@ -97,13 +97,13 @@ async def loaded(
             routes=[Route(Relay.parse("null:"))],
             pace=Pace(),
             selection=selection,
-            told_loading=told.append,
+            told_loading=reported.append,
             **more,
         )
     with mailing.outbox.store.reading() as connection:
         tables = [connection.execute(f"SELECT * FROM {table}").fetchall() for table in ("row", "delivery")]  # noqa: S608
     mailing.abandon()
-    return tables, mailing.findings, mailing.notices, told[-1]
+    return tables, mailing.findings, mailing.notices, reported[-1]
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,8 @@ async def until(condition: Any) -> None:
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("error", [None, ZeroDivisionError("a fault of ours")], ids=["unreachable", "bug"])
 async def test_mailbox_that_fails_is_tried_again_while_others_are_read(error: Exception | None) -> None:
-    bad, good, told = Box("bad", failures=3, error=error), Box("good"), list[str]()
-    reading = Mailboxes([bad, good], Taking, told=told.append)  # type: ignore[arg-type]
+    bad, good, reported = Box("bad", failures=3, error=error), Box("good"), list[str]()
+    reading = Mailboxes([bad, good], Taking, reported=reported.append)  # type: ignore[arg-type]
     async with anyio.create_task_group() as group:
         group.start_soon(reading.run)
         await until(bad.is_waiting.is_set)
@@ -73,7 +73,7 @@ async def test_mailbox_that_fails_is_tried_again_while_others_are_read(error: Ex
     assert (bad.reads, good.reads) == (4, 1)
     assert [state.failures for state in reading.states] == [3, 0]
     assert all(state.read_at is not None and state.trouble == "" for state in reading.states)
-    assert len(told) == 1 and told[0].startswith("bad")
+    assert len(reported) == 1 and reported[0].startswith("bad")
 
 
 def test_pauses_grow_and_stay_bounded() -> None:

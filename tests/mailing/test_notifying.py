@@ -93,7 +93,7 @@ async def test_webhook_that_goes_on_failing_is_given_up(
     assert len(hooks.calls) == calls
 
 
-async def test_webhook_with_a_certificate_that_nobody_knows_gets_nothing(
+async def test_webhook_with_a_certificate_that_no_one_knows_gets_nothing(
     hooks: HookServer, notification: Notification, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")

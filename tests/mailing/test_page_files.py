@@ -12,7 +12,7 @@ def make_campaign(**parts):
     return bulkmail.compose(from_="a@example.org", subject="Hi", **parts)
 
 
-def test_letter_brings_pictures_and_style_sheets_of_its_folder(tmp_path):
+def test_message_brings_pictures_and_style_sheets_of_its_folder(tmp_path):
     (tmp_path / "logo.png").write_bytes(b"PNG")
     (tmp_path / "style.css").write_text("p { color: red }")
     page = "<link rel=stylesheet href=style.css><p>x</p><img src=logo.png>"
@@ -24,12 +24,12 @@ def test_letter_brings_pictures_and_style_sheets_of_its_folder(tmp_path):
     assert make_campaign(html=page).images == ()
 
 
-def test_letter_says_which_picture_is_missing(tmp_path):
+def test_message_says_which_picture_is_missing(tmp_path):
     with pytest.raises(bulkmail.ConfigError, match=r"the picture .*no\.png cannot be read: No such file"):
         make_campaign(html="<img src=no.png>", folder=tmp_path)
 
 
-def test_letter_takes_files_of_everybody_and_of_rows(tmp_path):
+def test_message_takes_files_of_all_and_of_rows(tmp_path):
     (tmp_path / "menu.pdf").write_bytes(b"%PDF")
     own = bulkmail.RowAttachment(bulkmail.Template("x", "{{ x }}"), str(tmp_path))
     made = make_campaign(
@@ -45,7 +45,7 @@ def test_letter_takes_files_of_everybody_and_of_rows(tmp_path):
     ]
 
 
-def test_letter_may_be_markdown_or_mjml_alone():
+def test_message_may_be_markdown_or_mjml_alone():
     assert make_campaign(markdown="# x").markdown is not None
     assert make_campaign(mjml="<mjml/>").mjml is not None
     with pytest.raises(bulkmail.ConfigError, match="needs a text"):
@@ -59,7 +59,7 @@ def invoices(tmp_path):
     return make_campaign(markdown="# x", attachments=["{{ id }}.txt"], folder=tmp_path)
 
 
-async def test_letter_with_files_of_rows_is_sent(invoices):
+async def test_message_with_files_of_rows_is_sent(invoices):
     rows = [{"email": "a@example.org", "id": "1"}, {"email": "b@example.org", "id": "2"}]
     report = await bulkmail.send(invoices, rows, relay="null:")
     assert (report.accepted, report.tally.rows) == (1, 2)

@@ -1,4 +1,4 @@
-"""A run writes to nobody outside its hours and over its quota, whatever the clocks do."""
+"""A run writes to no one outside its hours and over its quota, whatever the clocks do."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Trial:
                 running.cancel()
 
     async def turn(self) -> None:
-        """Lets everybody do what can be done, then brings the time to the next who sleeps."""
+        """Lets everyone do what can be done, then brings the time to the next who sleeps."""
         loop: Any = asyncio.get_running_loop()
         while True:
             for _ in range(12):  # some have to do at every turn until time goes on
@@ -198,7 +198,7 @@ async def test_start_is_waited_for(make_trial):
 
 
 @pytest.mark.parametrize("day", ["2026-03-29", "2026-10-25"], ids=["spring", "autumn"])
-async def test_no_letter_leaves_outside_its_hours_on_a_day_when_clocks_are_set(make_trial, day):
+async def test_no_message_leaves_outside_its_hours_on_a_day_when_clocks_are_set(make_trial, day):
     night = parse_windows("02:00-03:00 Europe/Vienna", find_zone)
     trial = make_trial(180, at(f"{day} 00:00") - DAY)
     await trial.run(Pace(windows=night, rate=Rate(1 / 60), wait=math.inf))
@@ -376,8 +376,8 @@ async def test_other_relays_go_on_when_a_provider_says_that_its_quota_is_used_up
     ending = await trial.run(Pace(), routes=(ROUTE, spare))
     assert ending.error is None and trial.outbox.tally().by_status == {Status.ACCEPTED: 150}
     assert sum(relay == "spare" for _, _, relay in trial.sent) == 100
-    told = [event.text for event in trial.events if isinstance(event, Notice)]
-    assert any("is left alone for" in text and "5.4.5" in text for text in told)
+    reported = [event.text for event in trial.events if isinstance(event, Notice)]
+    assert any("is left alone for" in text and "5.4.5" in text for text in reported)
 
 
 async def test_run_that_waits_goes_on_when_the_provider_lets_it(make_trial):

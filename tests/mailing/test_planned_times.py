@@ -193,7 +193,7 @@ async def test_rehearsal_waits_for_no_time_and_still_reads_it(campaign: bulkmail
     assert report.tally.by_status == {Status.ACCEPTED: 5, Status.INVALID: 1}
 
 
-async def test_time_that_has_passed_or_column_that_is_missing_is_told_before_anything_is_sent(
+async def test_time_that_has_passed_or_column_that_is_missing_is_reported_before_anything_is_sent(
     campaign: bulkmail.Campaign,
 ) -> None:
     async with ScriptedRelay() as relay:

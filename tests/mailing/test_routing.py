@@ -1,4 +1,4 @@
-"""Which relay a row goes through, from its address or its sender, and what is told before anything is sent."""
+"""Which relay a row goes through, from its address or its sender, and what is notified before anything is sent."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_ready_made_messages_go_by_their_reverse_path():
     assert {message.reverse_path for message in other.messages} == {"me@b.example"}
 
 
-async def test_mail_that_no_relay_takes_is_told_before_anything_is_sent():
+async def test_mail_that_no_relay_takes_is_reported_before_anything_is_sent():
     async with ScriptedRelay() as one, ScriptedRelay() as other:
         routes = [
             route_to(one, "one", recipients=("gmail.com",)),

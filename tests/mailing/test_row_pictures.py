@@ -228,11 +228,11 @@ def test_example_of_the_guide_shows_each_badge_in_preview_and_rehearsal(campaign
 
 
 def test_check_names_line_and_file_of_a_missing_picture(campaign: Path) -> None:
-    told = json.loads(run("check", ".", "--json"))
-    (finding,) = [each for each in told["findings"] if each["code"] == "attachment-missing"]
+    reported = json.loads(run("check", ".", "--json"))
+    (finding,) = [each for each in reported["findings"] if each["code"] == "attachment-missing"]
     assert finding["rows"] == [3]
     assert "'badges/9.png' is not there" in finding["message"]
-    assert told["recipients"] == 1
+    assert reported["recipients"] == 1
 
 
 def test_pictures_are_found_beside_the_page_first(campaign: Path) -> None:

@@ -40,7 +40,7 @@ def test_recorded_pace_comes_back(pace):
     assert from_settings(to_settings(ROUTES, pace), Path("spring.outbox")) == (ROUTES, pace)
 
 
-def test_recorded_zone_that_this_machine_does_not_know_is_told():
+def test_recorded_zone_that_this_machine_does_not_know_is_reported():
     settings = to_settings(ROUTES, Pace(windows=CAPE))
     settings["pace_record"] = settings["pace_record"].replace("-0330", "Mars/Base")
     with pytest.raises(OutboxError, match="Mars/Base"):

@@ -28,13 +28,13 @@ SCRIPT = "import json, sys; open(sys.argv[1], 'a').write(json.dumps(json.load(sy
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Path:
+def reported(tmp_path: Path) -> Path:
     return tmp_path / "told.jsonl"
 
 
 @pytest.fixture
-def settings(told: Path) -> NotifySettings:
-    return NotifySettings(command=(sys.executable, "-c", SCRIPT, str(told)))
+def settings(reported: Path) -> NotifySettings:
+    return NotifySettings(command=(sys.executable, "-c", SCRIPT, str(reported)))
 
 
 @pytest.fixture
@@ -51,16 +51,16 @@ async def mailing(tmp_path: Path, campaign: Campaign, settings: NotifySettings) 
     return made
 
 
-def contents(told: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
+def contents(reported: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in reported.read_text().splitlines()] if reported.exists() else []
 
 
-def events(told: Path) -> list[str]:
-    return [event["type"] for event in contents(told)]
+def events(reported: Path) -> list[str]:
+    return [event["type"] for event in contents(reported)]
 
 
 async def test_standstill_is_notified_of_when_the_relay_is_the_trouble(
-    mailing: Mailing, settings: NotifySettings, told: Path
+    mailing: Mailing, settings: NotifySettings, reported: Path
 ) -> None:
     record_notify(mailing.outbox, NotifySettings(command=settings.command, after=0.2))
     watch = await RunWatch.open(mailing, passwords=[None], say=lambda fault: pytest.fail(fault))
@@ -69,17 +69,17 @@ async def test_standstill_is_notified_of_when_the_relay_is_the_trouble(
     observe(Hold(time.time() + 3600, "the relay fails", is_planned=False))
     watching = asyncio.create_task(watch.watch())
     async with asyncio.timeout(30):
-        while not await asyncio.to_thread(events, told):
+        while not await asyncio.to_thread(events, reported):
             await asyncio.sleep(0.05)
     watching.cancel()
     mailing.abandon()
-    [event] = await asyncio.to_thread(contents, told)
+    [event] = await asyncio.to_thread(contents, reported)
     assert event["type"] == "run.stalled"
     assert event["data"]["totals"]["pending"] == 1
 
 
 async def test_run_that_waits_for_its_hour_is_not_notified_of(
-    mailing: Mailing, settings: NotifySettings, told: Path
+    mailing: Mailing, settings: NotifySettings, reported: Path
 ) -> None:
     record_notify(mailing.outbox, NotifySettings(command=settings.command, after=0.2))
     watch = await RunWatch.open(mailing, passwords=[None], say=lambda fault: pytest.fail(fault))
@@ -90,21 +90,21 @@ async def test_run_that_waits_for_its_hour_is_not_notified_of(
         async with asyncio.timeout(0.6):
             await watch.watch()
     mailing.abandon()
-    assert events(told) == []
+    assert events(reported) == []
 
 
-async def test_all_runs_of_the_user_that_were_killed_are_notified_of_once(mailing: Mailing, told: Path) -> None:
+async def test_all_runs_of_the_user_that_were_killed_are_notified_of_once(mailing: Mailing, reported: Path) -> None:
     watch = await RunWatch.open(mailing, passwords=[None], say=lambda fault: pytest.fail(fault))
     await watch.begin()
     assert await notify_of_all_killed() == []
-    assert events(told) == []  # this process is at work
+    assert events(reported) == []  # this process is at work
     mailing.abandon()
     assert await notify_of_all_killed() == []
     assert await notify_of_all_killed() == []
-    assert events(told) == ["run.killed"]
+    assert events(reported) == ["run.killed"]
 
 
-async def test_note_of_an_outbox_that_is_gone_is_removed(mailing: Mailing, told: Path) -> None:
+async def test_note_of_an_outbox_that_is_gone_is_removed(mailing: Mailing, reported: Path) -> None:
     watch = await RunWatch.open(mailing, passwords=[None], say=lambda fault: pytest.fail(fault))
     await watch.begin()
     path = mailing.outbox.path
@@ -113,10 +113,10 @@ async def test_note_of_an_outbox_that_is_gone_is_removed(mailing: Mailing, told:
     path.unlink()
     assert await notify_of_all_killed() == []
     assert list(await asyncio.to_thread(lambda: list(run_watch.all_notes()))) == []
-    assert events(told) == []
+    assert events(reported) == []
 
 
-async def test_error_that_ends_a_run_is_raised_after_it_was_notified_of(mailing: Mailing, told: Path) -> None:
+async def test_error_that_ends_a_run_is_raised_after_it_was_notified_of(mailing: Mailing, reported: Path) -> None:
     watch = await RunWatch.open(mailing, passwords=[None], say=lambda fault: pytest.fail(fault))
     await watch.begin()
 
@@ -126,7 +126,7 @@ async def test_error_that_ends_a_run_is_raised_after_it_was_notified_of(mailing:
     with pytest.raises(OutboxError, match="the disk is full"):
         await watch.ended(finish, lambda error: 3)
     mailing.abandon()
-    [event] = await asyncio.to_thread(contents, told)
+    [event] = await asyncio.to_thread(contents, reported)
     assert (event["type"], event["data"]["exit_code"]) == ("run.stopped", 3)
     assert event["data"]["error"] == "the disk is full"
 
@@ -146,7 +146,7 @@ async def test_fault_of_a_notification_is_said_and_kept(mailing: Mailing) -> Non
     assert await notify_of_all_killed() == []  # a run that ended was not killed
 
 
-def test_settings_of_an_outbox_that_make_no_sense_are_told() -> None:
+def test_settings_of_an_outbox_that_make_no_sense_are_reported() -> None:
     assert recorded_notify({}) == NotifySettings()
     with pytest.raises(OutboxError, match="does not say whom to notify"):
         recorded_notify({"notify": '{"command": 7}'})

@@ -9,7 +9,7 @@ from bulkmail.model.retry import Backoff
 from bulkmail.testing import ScriptedRelay
 
 MESSAGE = bulkmail.compose(from_="Shop <shop@example.com>", subject="Hello", text="Dear {{ email }},\n")
-NOBODY_NAMED = "554 5.7.1 rejected"
+NO_ONE_NAMED = "554 5.7.1 rejected"
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +33,9 @@ async def send(relay, number, **more):
         ("rcpt", "550 5.2.2 over quota"),
         ("rcpt", "550 5.7.1 <p0@example.com>: Recipient address rejected: Access denied"),
         ("rcpt", "550 5.7.1 blocked by the recipient"),
-        ("rcpt", NOBODY_NAMED),
+        ("rcpt", NO_ONE_NAMED),
         ("rcpt", "550 5.7.1"),
-        ("end", NOBODY_NAMED),
+        ("end", NO_ONE_NAMED),
     ],
 )
 async def test_refusal_of_a_short_lists_recipients_rejects_them(number, stage, reply):
@@ -63,7 +63,7 @@ async def test_short_lists_recipient_that_cannot_take_it_now_stays_due(number, r
         "550 5.7.1 go away, spammer",  # a hint at us
     ],
 )
-async def test_refusal_of_us_stops_a_short_list_and_rejects_nobody(number, reply):
+async def test_refusal_of_us_stops_a_short_list_and_rejects_no_recipient(number, reply):
     async with ScriptedRelay(rcpt=reply) as relay:
         with pytest.raises(bulkmail.SendingStopped) as stopped:
             await send(relay, number)
@@ -71,14 +71,14 @@ async def test_refusal_of_us_stops_a_short_list_and_rejects_nobody(number, reply
     assert stopped.value.report.tally.open == number
 
 
-async def test_policy_that_names_nobody_rejects_the_one_that_got_it_while_others_are_accepted():
-    async with ScriptedRelay(rcpt=lambda path: NOBODY_NAMED if path.startswith("p7@") else None) as relay:
+async def test_policy_that_names_no_one_rejects_the_one_that_got_it_while_others_are_accepted():
+    async with ScriptedRelay(rcpt=lambda path: NO_ONE_NAMED if path.startswith("p7@") else None) as relay:
         report = await send(relay, 20)
     assert (report.accepted, [address for address, *_ in report.failed]) == (19, ["p7@example.com"])
 
 
-async def test_policy_that_names_nobody_stops_a_list_at_the_third_recipient():
-    async with ScriptedRelay(rcpt=NOBODY_NAMED) as relay:
+async def test_policy_that_names_no_one_stops_a_list_at_the_third_recipient():
+    async with ScriptedRelay(rcpt=NO_ONE_NAMED) as relay:
         with pytest.raises(bulkmail.SendingStopped) as stopped:
             await send(relay, 20)
     assert (stopped.value.report.failed, stopped.value.report.tally.open) == ([], 20)

@@ -52,7 +52,7 @@ async def test_report_says_who_slowed_the_run_down(send):
     assert report.tally[Status.ACCEPTED] == 40
 
 
-async def test_next_run_leaves_alone_whoever_still_wants_it(send, tmp_path):
+async def test_next_run_leaves_alone_those_who_still_wants_it(send, tmp_path):
     async with ScriptedRelay(rcpt=busy) as relay:
         await send(relay)
     async with ScriptedRelay() as relay:
@@ -71,7 +71,7 @@ async def test_next_run_ends_at_once_while_its_only_relay_wants_to_be_left_alone
         with pytest.raises(SendingStopped, match="try again in 20 minutes"):
             await send(relay, connections=1)
         sessions = relay.sessions
-        with pytest.raises(SendingStopped, match=r"nobody is written to before .* try again in 20 minutes") as stopped:
+        with pytest.raises(SendingStopped, match=r"no one is written to before .* try again in 20 minutes") as stopped:
             await send(relay)
         assert relay.sessions == sessions
     assert stopped.value.report.tally.by_status == {Status.ACCEPTED: 1, Status.PENDING: len(PEOPLE) - 1}
@@ -99,7 +99,7 @@ async def test_rate_is_kept_from_the_canary_to_the_rest(send):
     assert all(at - begun >= number / 2.0 for number, at in enumerate(times))
 
 
-async def test_outbox_that_cannot_be_written_to_for_it_costs_no_letter(send, monkeypatch):
+async def test_outbox_that_cannot_be_written_to_for_it_costs_no_message(send, monkeypatch):
     kept = Outbox.set_setting
 
     def set_setting(self, key, value):

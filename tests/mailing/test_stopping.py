@@ -14,7 +14,7 @@ import bulkmail
 from bulkmail.cli import main
 from bulkmail.mailing.stopping import EVERY, FileControl, requested_here, stop_note
 from bulkmail.model.errors import OutboxBusy, OutboxError
-from bulkmail.model.stop import NOBODY_NAMED, StopRequest
+from bulkmail.model.stop import NO_ONE_NAMED, StopRequest
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.report.report import Report
 from bulkmail.testing import Hang, ScriptedRelay
@@ -95,7 +95,7 @@ async def test_cancel_leaves_a_run_alone_that_does_not_end(campaign, outbox):
         await sending
 
 
-async def test_stop_of_a_run_that_nobody_sends_leaves_no_note(campaign, outbox):
+async def test_stop_of_a_run_that_no_one_sends_leaves_no_note(campaign, outbox):
     async with ScriptedRelay() as relay:
         await bulkmail.send(campaign, PEOPLE[:2], relay=url_of(relay), outbox=outbox)
     assert await bulkmail.stop(outbox)
@@ -152,7 +152,7 @@ async def test_request_replaces_a_link_and_leaves_what_it_pointed_to(held, outbo
 async def test_note_in_other_words_is_a_request_of_an_unnamed_user(held, outbox, text):
     stop_note(outbox).write_text(text, encoding="latin-1")
     request = await held.asked()
-    assert request is not None and request.by == NOBODY_NAMED and not request.now
+    assert request is not None and request.by == NO_ONE_NAMED and not request.now
     assert request.sentence.startswith("Stopped by an unnamed user at 20")
 
 

@@ -1,4 +1,4 @@
-"""The suppression list from a run's side: honoured at loading and while it sends, told what servers say."""
+"""The suppression list from a run's side: applied at loading and while it sends, told what servers say."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def unsubscribed(address, list_id=""):
 # -- loading
 
 
-async def test_list_is_honoured_at_loading_with_its_reasons(campaign, store, tmp_path):
+async def test_list_is_applied_at_loading_with_its_reasons(campaign, store, tmp_path):
     store.add([Addition("p0@example.com", note="by phone"), Addition("@example.net")])
     store.record([replace(unsubscribed("p1@example.com"), campaign="winter", run_id="w")])
     async with ScriptedRelay() as relay:
@@ -130,7 +130,7 @@ async def test_ready_made_messages_leave_the_suppressed_out(store):
     assert reached(relay) == ["p1@example.com"]
 
 
-async def test_run_that_goes_on_honours_who_was_added_since(campaign, store, tmp_path):
+async def test_run_that_goes_on_applies_who_was_added_since(campaign, store, tmp_path):
     async with ScriptedRelay(rcpt=["451 4.2.1 busy"] * 6 + ["250 ok"]) as relay:
         mailer = bulkmail.Mailer(url_of(relay), pace=bulkmail.Pace(wait=0))
         first = await mailer.send(campaign, ROWS, outbox=tmp_path / "run.outbox")
@@ -295,7 +295,7 @@ async def test_running_send_keeps_its_limit_when_the_list_interrupts_it(campaign
 
 
 @pytest.mark.slow
-async def test_running_send_honours_an_import_and_a_list_that_is_new(campaign, path):
+async def test_running_send_applies_an_import_and_a_list_that_is_new(campaign, path):
     rows = [{"email": f"p{number}@example.com"} for number in range(40)]
 
     def import_() -> None:

@@ -130,6 +130,6 @@ def test_guide_example_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("written", ['["a"]', '["a", "a"]', "5", "{ a = 1, b = -1 }", '{ a = 1, b = "x" }'])
-def test_fault_in_a_campaign_file_is_told(tmp_path: Path, written: str) -> None:
+def test_fault_in_a_campaign_file_is_reported(tmp_path: Path, written: str) -> None:
     with pytest.raises(bulkmail.ConfigError, match=r"campaign\.toml:\d+"):
         campaign_file(tmp_path, f'subject = "x"\ntext = "message-long.txt"\nvariants = {written}\n')

@@ -54,7 +54,7 @@ def message(make_campaign):
 
 
 def compose(campaign, recipient):
-    """The message as the standard library reads it, after a check that the gate says the same as the composer."""
+    """The message as the standard library reads it, after a check that the checks says the same as the composer."""
     composer = Composer(campaign, run_id="run")
     composer.check(recipient)
     message = composer.compose(recipient, row=1, forward_path=recipient.address.wire, date=1_700_000_000.0)
@@ -62,7 +62,7 @@ def compose(campaign, recipient):
 
 
 def refusal(campaign, recipient):
-    """What the gate says; the composer must say the same."""
+    """What the checks says; the composer must say the same."""
     with pytest.raises(TemplateError) as checked:
         Composer(campaign, run_id="run").check(recipient)
     with pytest.raises(TemplateError) as composed:
@@ -143,8 +143,8 @@ def test_cell_stays_text_in_the_headers(make_campaign, make_recipient, attack):
 @pytest.mark.parametrize("quote", ['"', "'", ""], ids=["double", "single", "bare"])
 def test_cell_that_is_a_link_may_not_run_a_script(make_campaign, make_recipient, quote, link):
     campaign = make_campaign(html=f"<p>\n<a href={quote}{{{{ x }}}}{quote}>you</a>")
-    assert "html:2: " in (told := refusal(campaign, make_recipient(x=link)))
-    assert "is no address that a message may link to" in told
+    assert "html:2: " in (reported := refusal(campaign, make_recipient(x=link)))
+    assert "is no address that a message may link to" in reported
 
 
 @pytest.mark.parametrize("quote", ['"', "'", ""], ids=["double", "single", "bare"])
@@ -324,7 +324,7 @@ def test_campaign_shows_no_content_of_files_in_its_repr():
     )
 
 
-def test_computer_without_memory_rejects_nobody(make_campaign, make_recipient, monkeypatch):
+def test_computer_without_memory_rejects_no_recipient(make_campaign, make_recipient, monkeypatch):
     """The row is not at fault, and its message may be made when there is some again."""
     composer = Composer(make_campaign(text="{{ x.missing }}"), run_id="run")
 

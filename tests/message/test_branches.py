@@ -17,7 +17,7 @@ def differ(branches: Branches, one: Mapping[str, object], other: Mapping[str, ob
     return branches.taken(one) != branches.taken(other)
 
 
-def test_branches_tell_rows_apart_by_each_condition(make_campaign: MakeCampaign) -> None:
+def test_branches_report_rows_apart_by_each_condition(make_campaign: MakeCampaign) -> None:
     branches = Branches(make_campaign(text="{% if a == 'x' %}1{% elif b %}2{% else %}3{% endif %}"))
     first, second, third = {"a": "x", "b": ""}, {"a": "", "b": "1"}, {"a": "", "b": ""}
     assert differ(branches, first, second) and differ(branches, second, third) and differ(branches, first, third)
@@ -44,12 +44,12 @@ def test_branches_pass_over_what_a_loop_makes_up(make_campaign: MakeCampaign) ->
     assert not differ(branches, {"items": [{"new": 1}]}, {"items": [{"new": 0}]})
 
 
-def test_branches_bear_rows_that_a_condition_does_not_suit(make_campaign: MakeCampaign) -> None:
+def test_branches_accept_rows_that_a_condition_does_not_suit(make_campaign: MakeCampaign) -> None:
     branches = Branches(make_campaign(text="{% if age > 18 %}x{% endif %}"))
     assert len({branches.taken(row) for row in ({}, {"age": "old"}, {"age": 19}, {"age": 1})}) == 3
 
 
-def test_branches_of_a_plain_letter_are_none(make_campaign: MakeCampaign) -> None:
+def test_branches_of_a_plain_message_are_none(make_campaign: MakeCampaign) -> None:
     assert not Branches(make_campaign(text="Dear {{ name }}"))
     assert not Branches(make_campaign(text="{% if %}"))
 

@@ -158,7 +158,7 @@ def test_preset_leaves_out_what_the_relay_rewrites(make_campaign, sign, key_ring
     assert key_ring.verifies(rewritten)
 
 
-def test_resend_is_the_same_to_the_octet(make_campaign, sign):
+def test_resend_is_the_same_to_the_byte(make_campaign, sign):
     campaign = make_campaign(dkim=(RSA, ED25519))
     assert sign(campaign) == sign(campaign)
     assert sign(campaign) != sign(campaign, row=2)
@@ -238,7 +238,7 @@ def test_key_of_another_kind_is_refused():
         Signer(RSA, pem(ec.generate_private_key(ec.SECP256R1())))
 
 
-def test_key_ring_that_nobody_accepts_is_refused(monkeypatch):
+def test_key_ring_that_no_one_accepts_is_refused(monkeypatch):
     monkeypatch.setattr("bulkmail.message.dkim.SHORTEST_RSA", 4096)
     with pytest.raises(ConfigError, match="2048 bits"):
         Signer(RSA, pem(generate_private_key(65537, 2048)))
@@ -276,5 +276,5 @@ def test_as_many_keys_as_signatures(make_campaign, key_ring):
         Composer(make_campaign(dkim=(RSA, ED25519)), run_id="run", keys=key_ring.keys_for(RSA))
 
 
-def test_keys_are_shown_to_nobody(key_ring):
+def test_keys_are_shown_to_no_one(key_ring):
     assert "BEGIN" not in repr(Keys(Secret("BEGIN"), (pem(key_ring.rsa),)))

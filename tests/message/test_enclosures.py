@@ -135,7 +135,7 @@ def test_no_path_leads_out(tmp_path_factory, parts):
 
 
 def test_link_put_in_after_the_look_is_not_followed(folder, tmp_path, monkeypatch):
-    """Between finding out where a path leads and opening it, somebody puts a link there."""
+    """Between finding out where a path leads and opening it, someone puts a link there."""
     real = os.path.realpath(folder / "invoices" / "7.pdf")
     monkeypatch.setattr(os.path, "realpath", lambda path: real if "7.pdf" in str(path) else str(folder))
     (folder / "invoices" / "7.pdf").unlink()
@@ -221,7 +221,7 @@ def test_folder_that_the_campaign_names_stands_for_the_beginning_of_the_path(fol
 # --- sharing
 
 
-def test_message_with_files_of_everybody_and_of_the_row(folder):
+def test_message_with_files_of_all_and_of_the_row(folder):
     common = Attachment("common.pdf", "application/pdf", bytes(range(256)) * 40)
     message = composed(
         {"id": "7"},
@@ -250,7 +250,7 @@ def test_file_of_many_rows_is_read_once_and_shared(folder, monkeypatch):
     assert any(buffer is other for buffer in one.buffers for other in two.buffers)
 
 
-def test_file_that_changes_is_read_anew(folder):
+def test_file_that_changes_is_read_again(folder):
     composer = Composer(campaign_of(text="x", row_attachments=(of(folder, "invoices/7.pdf"),)), run_id="run")
     one = compose(composer, 1)
     assert one.digest() == compose(composer, 1).digest()
@@ -348,7 +348,7 @@ def test_cell_of_separators_alone_names_no_file(folder):
         composer.check(row(file=" ; "))
 
 
-def test_files_without_content_are_told(folder):
+def test_files_without_content_are_reported(folder):
     (folder / "empty.pdf").touch()
     composer = Composer(campaign_of(text="x", row_attachments=(of(folder, "{{ file }}"),)), run_id="run")
     tried = composer.check(row(file="empty.pdf;inside.pdf"))

@@ -77,7 +77,7 @@ def test_ordinary_templates_are_not_in_the_way(text, expected):
     assert render(text) == expected
 
 
-def test_ranges_are_counted_anew_for_each_rendering():
+def test_ranges_are_counted_again_for_each_rendering():
     workshop = Workshop()
     rendering = workshop.text(Template("t", "{% for a in range(n) %}{% endfor %}done"))
     for _ in range(3):

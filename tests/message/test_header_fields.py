@@ -227,7 +227,7 @@ def test_header_that_is_none_or_not_the_campaigns_may_not(name):
     assert field_name_fault(name)
 
 
-def test_headers_are_told_apart_by_kind():
+def test_headers_are_reported_apart_by_kind():
     assert is_address_field("SENDER")
     assert not is_address_field("X-Sender")
     assert is_plain_field("List-Unsubscribe")

@@ -75,7 +75,7 @@ def test_to_takes_more_beside_the_row(compose):
     assert paths == ("ann@example.org", "bob@example.org")
 
 
-def test_letter_without_copies_goes_to_its_row(compose):
+def test_message_without_copies_goes_to_its_row(compose):
     assert compose()[1] == ("ann@example.org",)
 
 
@@ -96,7 +96,7 @@ def test_letter_without_copies_goes_to_its_row(compose):
     ],
 )
 @pytest.mark.parametrize("name", ["cc", "bcc"])
-def test_bad_address_is_told_with_its_place(make_campaign, make_recipient, name, template, cell, said):
+def test_bad_address_is_reported_with_its_place(make_campaign, make_recipient, name, template, cell, said):
     composer = Composer(make_campaign(**{name: template}), run_id="run")
     for act in (composer.forward_paths, composer.check):
         with pytest.raises(TemplateError) as error:
@@ -151,7 +151,7 @@ def test_split_list_divides_at_commas(text, pieces):
     assert split_list(text) == pieces
 
 
-def test_split_list_keeps_what_it_is_told_to():
+def test_split_list_keeps_what_it_is_reported_to():
     assert split_list("{{ f(a, b) }},c", kept=r"\{\{.*?\}\}") == ["{{ f(a, b) }}", "c"]
 
 
@@ -198,7 +198,7 @@ def test_sender_is_not_set_twice(make_campaign):
         )
 
 
-def test_bad_sender_is_told(make_campaign, recipient):
+def test_bad_sender_is_reported(make_campaign, recipient):
     with pytest.raises(TemplateError, match="Sender is 'Ann', which has no @"):
         Composer(make_campaign(sent_by="{{ name }}"), run_id="run").check(recipient)
 

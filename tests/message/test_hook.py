@@ -100,7 +100,7 @@ def has_a_long_line(message):
         (has_a_long_line, "on_message: the message cannot be sent: line"),
     ],
 )
-def test_hook_that_fails_is_told_by_the_gate(make_campaign, recipient, hook, said):
+def test_hook_that_fails_is_reported_by_the_gate(make_campaign, recipient, hook, said):
     composer = Composer(make_campaign(), run_id="run", on_message=hook)
     with pytest.raises(TemplateError) as error:
         composer.check(recipient)

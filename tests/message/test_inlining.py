@@ -80,7 +80,7 @@ CELLS |= st.sampled_from(["<p>", "&amp;", "{{ x }}"])
 
 
 @given(name=CELLS, items=st.lists(CELLS, max_size=3), width=st.integers(0, 99))
-def test_styles_written_once_are_those_written_into_each_letter(name, items, width):
+def test_styles_written_once_are_those_written_into_each_message(name, items, width):
     fields = row(name=name, items=items, width=width)
     assert Elements(ONCE.render(fields).html).said == Elements(inlined(EACH.render(fields).html)).said
 
@@ -114,7 +114,7 @@ EACH = Composer(campaign_of(html=PAGE, inline_css=False), run_id="run")
         *("style-of-row", "in-tag", "open", "closed-twice"),
     ],
 )
-def test_styles_wait_for_the_letter_where_they_depend_on_the_row(css, page):
+def test_styles_wait_for_the_message_where_they_depend_on_the_row(css, page):
     whole = f"<html><head><style>{css}</style></head><body>{page}</body></html>"
     assert once(whole) is None
     composer = Composer(campaign_of(html=whole), run_id="run")
@@ -140,7 +140,7 @@ def test_style_attribute_that_is_broken_does_not_stop_the_others():
     assert '<p style="color: red;margin: 0;padding: 1px">x</p>' in page
 
 
-def test_value_that_breaks_a_style_leaves_the_letter_as_it_is():
+def test_value_that_breaks_a_style_leaves_the_message_as_it_is():
     page = "<style>p { color: red }</style>{{ '' | safe }}<p style='{{ style }}'>x</p>"
     assert "p { color: red }" in rendered({"style": "oops"}, html=page).html
     assert '<p style="color: blue">x</p>' in rendered({"style": "color: blue"}, html=page).html
@@ -197,7 +197,7 @@ def test_earlier_declaration_of_an_attribute_or_a_kept_rule_stays(make):
 
 
 @pytest.mark.parametrize("make", [once, inlined], ids=["once", "each"])
-def test_rule_for_everything_is_not_written_where_nobody_sees_it(make):
+def test_rule_for_everything_is_not_written_where_no_one_sees_it(make):
     page = make(
         "<html><head><meta charset='utf-8'><title>t</title><style>* { margin: 0 } br { clear: both } a:hover { top: 0 }"
         "</style></head><body><p>a<br>b</p></body></html>"

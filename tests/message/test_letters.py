@@ -40,7 +40,7 @@ def refusal(campaign, recipient):
     return words[0]
 
 
-def test_letter_has_exactly_these_headers(campaign, recipient):
+def test_message_has_exactly_these_headers(campaign, recipient):
     assert read(compose(campaign, recipient)).items() == [
         ("From", "Shop <shop@example.org>"),
         ("To", "Ann <ann@example.org>"),
@@ -92,7 +92,7 @@ def test_message_id_stays_what_it_is_between_versions(campaign, recipient):
     assert compose(campaign, recipient).message_id == f"<{digest}@example.org>"
 
 
-def test_same_arguments_give_the_same_octets(make_campaign, make_recipient):
+def test_same_arguments_give_the_same_bytes(make_campaign, make_recipient):
     campaign = make_campaign(html="<p>{{ name }}</p>")
     first = compose(campaign, make_recipient(name="Zoë"))
     other = compose(campaign, make_recipient(name="Bob"), row=2)  # in between, to soil whatever is kept
@@ -245,7 +245,7 @@ def test_header_of_an_address_is_encoded_as_one(make_campaign, recipient):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("Bcc", "h: the header Bcc cannot be set like this: everybody would see it"),
+        ("Bcc", "h: the header Bcc cannot be set like this: everyone would see it"),
         ("Content-Type", "h: the header Content-Type cannot be set like this: it tells how"),
         ("X Tag", "h: 'X Tag' is not the name of a header"),
         ("X-Tag\r\nBcc: eve@example.com", "h: 'X-Tag\\r\\nBcc: eve@example.com' is not the name of a header"),
@@ -314,7 +314,7 @@ def test_name_of_a_recipient_is_checked_by_itself(make_campaign, make_recipient)
 # --- preview and gate ------------------------------------------------------------------------------------------------
 
 
-def test_render_shows_the_letter_as_its_reader_sees_it(make_campaign, make_recipient):
+def test_render_shows_the_message_as_its_reader_sees_it(make_campaign, make_recipient):
     campaign = make_campaign(
         html="<p>{{ name }}</p>",
         reply_to="Zoë <zoe@example.org>",
@@ -335,7 +335,7 @@ def test_render_has_no_body_that_the_campaign_has_not(campaign, recipient):
 
 
 @pytest.mark.parametrize("part", ["sender", "subject", "text", "html", "to_name", "reply_to"])
-def test_missing_field_is_told_wherever_it_is_used(make_campaign, recipient, part):
+def test_missing_field_is_reported_wherever_it_is_used(make_campaign, recipient, part):
     campaign = make_campaign(**{part: "{{ nmae }}"})
     assert refusal(campaign, recipient) == f"campaign.toml: {part}: 'nmae' is undefined; did you mean 'name'?"
 

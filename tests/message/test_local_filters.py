@@ -55,7 +55,7 @@ def read(text: str, cell: object) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "told", "meant"),
+    ("cell", "reported", "meant"),
     [
         # German and Austrian
         ("24.12.2026", "", "2026-12-24"),
@@ -132,13 +132,13 @@ def read(text: str, cell: object) -> str | None:
         (["2026-12-24"], "", REFUSED),
     ],
 )
-def test_date_is_read_right_or_refused(cell: object, told: str, meant: str | None) -> None:
-    option = f", read='{told}'" if told else ""
+def test_date_is_read_right_or_refused(cell: object, reported: str, meant: str | None) -> None:
+    option = f", read='{reported}'" if reported else ""
     assert read("{{ x | date('yyyy-MM-dd'" + option + ") }}", cell) == meant
 
 
 @pytest.mark.parametrize(
-    ("cell", "told", "meant"),
+    ("cell", "reported", "meant"),
     [
         ("18:30", "", "18:30"),
         ("6:30 PM", "", "18:30"),
@@ -158,8 +158,8 @@ def test_date_is_read_right_or_refused(cell: object, told: str, meant: str | Non
         (time(18, 30), "", "18:30"),
     ],
 )
-def test_time_is_read_right_or_refused(cell: object, told: str, meant: str | None) -> None:
-    option = f", read='{told}'" if told else ""
+def test_time_is_read_right_or_refused(cell: object, reported: str, meant: str | None) -> None:
+    option = f", read='{reported}'" if reported else ""
     assert read("{{ x | time('HH:mm'" + option + ") }}", cell) == meant
 
 

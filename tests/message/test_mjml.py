@@ -58,13 +58,13 @@ def test_mjml_takes_a_condition_with_signs_of_xml():
     ],
     ids=["misspelt", "unknown", "include", "not-xml"],
 )
-def test_mjml_tells_what_it_does_not_know(inner, reason):
+def test_mjml_reports_what_it_does_not_know(inner, reason):
     with pytest.raises(TemplateError) as caught:
         page_of(inner)
     assert str(caught.value).startswith(reason)
 
 
-def test_mjml_tells_where_a_tag_would_be_lost():
+def test_mjml_reports_where_a_tag_would_be_lost():
     attribute = '<mj-column full-width="{{ name }}"></mj-column>'
     with pytest.raises(TemplateError, match=r"message\.mjml:2: MJML takes no tag in this attribute: \{\{ name \}\}"):
         page_of(f"\n<mj-section>{attribute}</mj-section>", name="x")

@@ -54,7 +54,7 @@ def test_picture_in_markdown_and_in_a_part_comes_along():
         ("", None),
     ],
 )
-def test_local_pictures_are_told_from_those_of_elsewhere(source, file):
+def test_local_pictures_are_reported_from_those_of_elsewhere(source, file):
     images, _ = local_names(campaign_of(html=f'<img src="{source}">'))
     assert images == ({} if file is None else {source: file})
 

@@ -104,7 +104,7 @@ def test_plan_shares_long_attachments_between_messages():
 
 
 @given(st.lists(st.binary(max_size=5000), max_size=3))
-def test_plan_keeps_attachments_to_the_octet(contents):
+def test_plan_keeps_attachments_to_the_byte(contents):
     attachments = [Attachment(f"{number}.bin", "application/zip", each) for number, each in enumerate(contents)]
     raw = fill(plan_of("t", *attachments))
     read = message_from_bytes(raw, policy=default)

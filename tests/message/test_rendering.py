@@ -143,7 +143,7 @@ def test_one_row_leaves_nothing_to_the_next():
         pytest.param("{{ x | int('z') + 'a' }}", {"x": "1"}, "message.txt:1: unsupported operand", id="type"),
     ],
 )
-def test_row_that_does_not_render_is_told_by_line_and_name(text, fields, message):
+def test_row_that_does_not_render_is_reported_by_line_and_name(text, fields, message):
     workshop = Workshop()
     rendering = workshop.text(Template("message.txt", text))
     with pytest.raises(TemplateError) as caught:
@@ -178,7 +178,7 @@ def test_row_that_does_not_render_is_told_by_line_and_name(text, fields, message
         pytest.param("{{ " + "(" * 900 + ")" * 900 + " }}", "message.txt:1: ", id="parentheses"),
     ],
 )
-def test_template_that_cannot_be_read_is_told_before_any_row(text, message):
+def test_template_that_cannot_be_read_is_reported_before_any_row(text, message):
     workshop = Workshop((Template("sign", "x"),))
     with pytest.raises(TemplateError) as caught:
         workshop.text(Template("message.txt", text))
@@ -195,7 +195,7 @@ def test_condition_with_an_unknown_filter_is_refused_before_any_row():
         compile_condition("(name | nope) if name else true")
 
 
-def test_partial_that_cannot_be_read_is_told_although_nobody_includes_it():
+def test_partial_that_cannot_be_read_is_reported_although_no_one_includes_it():
     with pytest.raises(TemplateError, match=r"^sign:2: "):
         Workshop((Template("sign", "a\n{% if %}"),))
 
@@ -259,12 +259,12 @@ def test_condition_selects_rows(text, selected):
 
 
 @pytest.mark.parametrize("text", ["", "a b", "a ==", "a | uper", "{{ a }}", "a }} {{ b", "(" * 900])
-def test_condition_that_cannot_be_read_is_told(text):
+def test_condition_that_cannot_be_read_is_reported(text):
     with pytest.raises(TemplateError, match=r"^--where: "):
         compile_condition(text)
 
 
-def test_condition_that_makes_no_sense_for_a_row_is_told_with_the_mend():
+def test_condition_that_makes_no_sense_for_a_row_is_reported_with_the_fix():
     condition = compile_condition("age > 18")
     with pytest.raises(TemplateError, match=r"^--where: age is '42', which is text") as caught:
         condition({"age": "42"})
@@ -272,7 +272,7 @@ def test_condition_that_makes_no_sense_for_a_row_is_told_with_the_mend():
 
 
 @pytest.mark.parametrize("text", ["'x' * 10 ** 9", "range(999999) | list", "2 ** 999999999"])
-def test_condition_has_the_bounds_of_a_letter(text):
+def test_condition_has_the_bounds_of_a_message(text):
     with pytest.raises(TemplateError, match=r"^--where: "):
         compile_condition(text)({})
 
@@ -326,7 +326,7 @@ def test_referenced_names_are_those_of_all_templates(make_campaign):
 
 
 @pytest.mark.parametrize("text", ["\n{{ a | uper }}", "\n{% if %}"])
-def test_referenced_names_of_a_broken_template_are_told_with_its_line(make_campaign, text):
+def test_referenced_names_of_a_broken_template_are_reported_with_its_line(make_campaign, text):
     with pytest.raises(TemplateError, match=r"^campaign\.toml: text:2: "):
         referenced_names(make_campaign(text=text))
 

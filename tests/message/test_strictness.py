@@ -347,7 +347,7 @@ def test_value_within_an_object_is_named_by_its_path() -> None:
     assert error.hint == "write {{ person.orders[0].items | join(', ') }}"
 
 
-def test_empty_object_is_told_without_a_key_to_write() -> None:
+def test_empty_object_is_reported_without_a_key_to_write() -> None:
     error = refusal("{{ x }}", x={})
     assert str(error) == "message.txt:1: x is an empty object, not a text"
     assert "['" not in error.hint
@@ -369,7 +369,7 @@ def test_text_that_says_yes_or_no_is_not_asked_whether_it_is_true(cell: str) -> 
     assert "neither true nor false" in str(refusal("{{ 'a' if x is true else 'b' }}", x=cell))
 
 
-def test_null_is_told_with_a_default_that_can_be_pasted() -> None:
+def test_null_is_reported_with_a_default_that_can_be_pasted() -> None:
     error = refusal("{{ n }}", n=None)
     assert error.hint == "write {{ n | default('another text', true) }}"
     assert render(error.hint.removeprefix("write "), n=None) == "another text"

@@ -33,7 +33,7 @@ def test_mask_finds_each_tag_as_jinja_does(text, tags):
     assert found.unmasked() == text
 
 
-def test_mask_tells_what_kind_a_tag_is():
+def test_mask_reports_what_kind_a_tag_is():
     found = masked("{{ x }}{% for a in b %}{# c #}{% raw %}d{% endraw %}")
     assert [tag.kind for tag in found.tags] == [TagKind.VALUE, TagKind.BLOCK, TagKind.COMMENT, TagKind.RAW]
     assert [tag.keyword for tag in found.tags] == ["", "for", "", ""]

@@ -73,8 +73,8 @@ def test_paths_have_ascii_domains():
     ("headers", "reason"),
     [
         ({"from": None}, "has no From"),
-        ({"to": None}, "is addressed to nobody"),
-        ({"to": "undisclosed-recipients:;"}, "is addressed to nobody"),
+        ({"to": None}, "is addressed to no one"),
+        ({"to": "undisclosed-recipients:;"}, "is addressed to no one"),
         ({"to": "ann"}, "To of the message has 'ann', which has no @"),
         ({"to": "ann@example..org"}, "To of the message has "),
         ({"from": "shop@-example.org"}, "From of the message has "),
@@ -223,7 +223,7 @@ def test_header_that_came_folded_is_taken():
     subject=st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])),
     body=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
 )
-def test_any_text_is_taken_apart_into_lawful_octets(subject, body):
+def test_any_text_is_taken_apart_into_lawful_bytes(subject, body):
     content = to_bytes(make(body, subject=subject))
     assert content.isascii()
     assert b"\0" not in content
@@ -256,7 +256,7 @@ def test_message_says_what_it_needs(content, forward_path, needs_smtputf8, is_8b
 @pytest.mark.parametrize(
     "content", [b"a\nb\r\n", b"a", b"\0\r\n", b"x" * 999 + b"\r\n"], ids=["lf", "end", "nul", "long"]
 )
-def test_octets_that_are_not_fit_for_the_line_are_refused(content):
+def test_bytes_that_are_not_fit_for_the_line_are_refused(content):
     with pytest.raises(ConfigError, match="the message cannot be sent: "):
         message_of(content, envelope=Envelope("a@example.org", "b@example.org"), message_id="<1@example.org>")
 

@@ -120,7 +120,7 @@ CELLS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.samp
 
 
 @given(name=CELLS, items=st.lists(CELLS, max_size=3))
-def test_text_made_once_is_the_text_made_of_each_letter(name, items):
+def test_text_made_once_is_the_text_made_of_each_message(name, items):
     """What is read from the template, and then filled, is what is read from the message."""
     composer = ONCE
     fields = {
@@ -135,7 +135,7 @@ def test_text_made_once_is_the_text_made_of_each_letter(name, items):
 ONCE = Composer(campaign_of(html=PAGE), run_id="run")
 
 
-def test_text_is_made_once_where_the_page_is_the_same_for_everybody():
+def test_text_is_made_once_where_the_page_is_the_same_for_all():
     assert ONCE._bodies._derived is not None
 
 
@@ -152,7 +152,7 @@ def test_text_is_made_once_where_the_page_is_the_same_for_everybody():
     ],
     ids=["safe", "escaped", "crossing", "macro", "moved-by-browsers", "in-tag", "raw"],
 )
-def test_text_is_made_of_each_letter_where_the_page_depends_on_the_row(page):
+def test_text_is_made_of_each_message_where_the_page_depends_on_the_row(page):
     composer = Composer(campaign_of(html=page), run_id="run")
     assert composer._bodies._derived is None
     message = composer.render(row(name="<i>A</i> & B"))

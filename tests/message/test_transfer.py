@@ -78,7 +78,7 @@ def test_encoded_text_depends_on_nothing_but_the_text(text):
         pytest.param("Привет, мир\n", b"base64", id="cyrillic"),
         pytest.param("こんにちは\n", b"base64", id="japanese"),
         pytest.param("🎉\n", b"base64", id="emoji"),
-        pytest.param("a party 🎉 for everybody who reads this line\n", b"quoted-printable", id="an-emoji"),
+        pytest.param("a party 🎉 for everyone who reads this line\n", b"quoted-printable", id="an-emoji"),
     ],
 )
 def test_encoding_suits_the_text(text, encoding):

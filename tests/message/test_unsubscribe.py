@@ -84,7 +84,7 @@ def test_damaged_token_is_none(change):
     assert verify_unsubscribe(change(make_token(ANN, KEY.encode())), [KEY]) is None
 
 
-def test_token_without_one_of_its_letters_is_none():
+def test_token_without_one_of_its_messages_is_none():
     token = make_token(ANN, KEY.encode())
     for position in range(len(token)):
         assert verify_unsubscribe(token[:position] + token[position + 1 :], [KEY]) is None
@@ -199,7 +199,7 @@ def test_longest_address_has_lawful_links(compose):
     ],
     ids=["https", "mailto"],
 )
-def test_letter_can_use_the_link(compose, make_campaign, setting, url):
+def test_message_can_use_the_link(compose, make_campaign, setting, url):
     parts = {"text": "{{ unsubscribe_url }}", "html": '<a href="{{ unsubscribe_url }}">'}
     read = compose(setting, fields={"unsubscribe_url": "https://evil.example"}, **parts)
     url = url.format(token_of())
@@ -209,7 +209,7 @@ def test_letter_can_use_the_link(compose, make_campaign, setting, url):
     assert "unsubscribe_url" in referenced_names(make_campaign(**parts))
 
 
-def test_precedence_is_left_to_whoever_sets_it(compose):
+def test_precedence_is_left_to_those_who_sets_it(compose):
     read = compose(Unsubscribe(HTTPS), headers=(("Precedence", Template("p", "list")),))
     assert read.get_all("Precedence") == ["list"]
 

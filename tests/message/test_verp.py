@@ -63,7 +63,7 @@ def test_bounce_is_read_whatever_its_case_was_made():
         "bounces+ann=exa mple@example.com",
     ],
 )
-def test_other_address_is_about_nobody(path):
+def test_other_address_is_about_no_one(path):
     assert decode_verp(path, PATTERN) is None
 
 

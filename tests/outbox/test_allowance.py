@@ -55,7 +55,7 @@ async def test_allowance_is_not_good_for_ever(ledger: Ledger) -> None:
     assert allowance.take(1, NOW + HOLD)
 
 
-async def test_allowance_of_every_run_rests_when_the_provider_says_so(ledger: Ledger) -> None:
+async def test_allowance_of_every_run_pauses_when_the_provider_says_so(ledger: Ledger) -> None:
     one, other = Allowance(ledger), Allowance(ledger)
     assert await one.pause(DAY, "550 5.4.5 daily limit", NOW) == NOW + DAY
     assert await other.refill(NOW + 1) == Hold(NOW + DAY, "550 5.4.5 daily limit")
@@ -73,7 +73,7 @@ async def test_allowance_is_refilled_before_it_is_empty_and_counts_to_the_recipi
             if sent > 300:
                 break
             assert await allowance.refill(NOW) is None
-            assert allowance.take(1, NOW)  # nobody had to wait
+            assert allowance.take(1, NOW)  # no one had to wait
             sent += 1
     await allowance.settle(NOW)
     assert sum(booking.count for booking in ledger.bookings(NOW)) == sent

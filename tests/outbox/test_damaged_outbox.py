@@ -1,4 +1,4 @@
-"""Outboxes that are damaged, or made by somebody else: a sentence, whatever is done with them."""
+"""Outboxes that are damaged, or made by someone else: a sentence, whatever is done with them."""
 
 from __future__ import annotations
 

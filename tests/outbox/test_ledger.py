@@ -85,7 +85,7 @@ def test_ledger_forgets_when_the_window_has_passed(ledger: Ledger) -> None:
     assert refusal.until == NOW + DAY
 
 
-def test_ledger_without_a_quota_counts_and_refuses_nobody(ledger: Ledger) -> None:
+def test_ledger_without_a_quota_counts_and_refuses_no_one(ledger: Ledger) -> None:
     assert reserve(ledger, 10**6, NOW, Quota()).count == 10**6
 
 
@@ -108,7 +108,7 @@ def test_ledger_counts_what_a_killed_run_had_reserved(path: Path) -> None:
     subprocess.run([sys.executable, "-c", script, path], check=False)
     with Ledger(path) as ledger:
         assert reserve(ledger, 10, NOW).count == 2
-        # Until its time is over and the window has passed since, though nobody ever gives it back.
+        # Until its time is over and the window has passed since, though no one ever gives it back.
         assert sum(booking.count for booking in ledger.bookings(NOW + LONGEST_HOLD + 2 * HOLD)) == 10
         assert reserve(ledger, 100, NOW + DAY + HOUR, Quota(per_day=10)).count == 10
 
@@ -162,7 +162,7 @@ STEPS = st.lists(
 def test_ledger_lets_no_window_exceed_its_quota(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, float, int]]
 ) -> None:
-    """Whoever reserves uses it all at the last moment allowed, which is the worst that can happen."""
+    """Anyone who reserves uses it all at the last moment allowed, which is the worst that can happen."""
     used, held, now = list[Booking](), list[Reservation](), NOW
     with Ledger(tmp_path_factory.mktemp("ledger") / "x.ledger") as ledger:
         for kind, nap, number in steps:
@@ -187,7 +187,7 @@ def test_ledger_lets_no_window_exceed_its_quota(
 # --- pauses and ramps ------------------------------------------------------------------------------------------------
 
 
-def test_ledger_rests_until_a_quota_reply_says_so(path: Path) -> None:
+def test_ledger_pauses_until_a_quota_reply_says_so(path: Path) -> None:
     with Ledger(path) as ledger:
         assert ledger.paused(NOW) is None
         assert ledger.pause(DAY, "550 5.4.5 daily limit", NOW) == NOW + DAY
@@ -284,7 +284,7 @@ def test_ledger_says_when_it_cannot_be_written(tmp_path: Path) -> None:
         Ledger(tmp_path / "link")
 
 
-def test_ledger_says_when_somebody_holds_it(path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ledger_says_when_someone_holds_it(path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_module, "_BUSY_SECONDS", 0.01)
     with Ledger(path) as other:
         holder = sqlite3.connect(path, isolation_level=None)

@@ -22,7 +22,7 @@ from tests.outbox.making import due, make_entries, make_mark, make_settlement, s
 ROOT = Path(__file__).parents[2]
 CONNECTIONS = 7
 
-# Sends to everybody over seven pretended connections, and says of each step when it was told that it is durable.
+# Sends to everyone over seven pretended connections, and says of each step when it was told that it is durable.
 SENDER = """
 import asyncio, os, random, sys
 from pathlib import Path
@@ -50,8 +50,8 @@ async def main():
         say("doubt", outbox.newly_in_doubt)
         store = OutboxStore(outbox)
         async with Journal(store) as journal:
-            everybody = due(outbox)
-            await asyncio.gather(*(connection(journal, everybody[n::7]) for n in range(7)))
+            everyone = due(outbox)
+            await asyncio.gather(*(connection(journal, everyone[n::7]) for n in range(7)))
         await store.aclose()
 asyncio.run(main())
 """
@@ -86,7 +86,7 @@ def test_killed_sender_keeps_every_promise(create: Callable[..., Outbox], path: 
         words = [line.split() for line in said if len(line.split()) == 2]
         marked = {int(number) for word, number in words if word == "mark"}
         done = {int(number) for word, number in words if word == "done"}
-        # Seen by a reader before anybody puts things in order.
+        # Seen by a reader before anyone puts things in order.
         with OutboxReader.open(path) as reader:
             found = {row.row: row.status for row in reader.rows()}
             assert reader.is_running is None
@@ -106,7 +106,7 @@ def test_killed_sender_keeps_every_promise(create: Callable[..., Outbox], path: 
         assert outbox.tally()[Status.ACCEPTED] == rows - doubts
         with outbox.store.reading() as connection:
             tries = connection.execute("SELECT count(*), count(DISTINCT delivery) FROM attempt").fetchone()
-            assert tries == (rows, rows), "nobody was tried twice"
+            assert tries == (rows, rows), "no one was tried twice"
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 

@@ -172,7 +172,7 @@ def test_create_never_writes_over_a_run(create: Callable[..., Outbox]) -> None:
         assert outbox.run_id == run_id
 
 
-def test_create_begins_anew_when_told(create: Callable[..., Outbox], path: Path) -> None:
+def test_create_starts_over_on_request(create: Callable[..., Outbox], path: Path) -> None:
     """A log that a killed run left, complete with checksums, would be played into the new file if it stayed."""
     outbox = create(make_entries(300))
     for delivery in due(outbox):
@@ -216,7 +216,7 @@ def leave_half_written(path: Path) -> None:
     journal.write_bytes(undo)
 
 
-def test_file_left_half_written_is_put_in_order_by_whoever_looks(create: Callable[..., Outbox], path: Path) -> None:
+def test_file_left_half_written_is_put_in_order_by_the_next_reader(create: Callable[..., Outbox], path: Path) -> None:
     with create(make_entries(300)) as outbox:
         send(outbox, due(outbox)[0])
     whole = path.read_bytes()
@@ -288,7 +288,7 @@ def test_awkward_file_names_are_no_obstacle(tmp_path: Path) -> None:
 # The lock -------------------------------------------------------------------------------------------------------------
 
 
-def test_second_process_is_told_who_has_it(create: Callable[..., Outbox], path: Path) -> None:
+def test_second_process_is_reported_who_has_it(create: Callable[..., Outbox], path: Path) -> None:
     create(make_entries(1))
     script = """
 import sys
@@ -366,7 +366,7 @@ def test_reader_that_only_looks_is_no_obstacle(path: Path, monkeypatch: pytest.M
     assert looking == []
 
 
-def test_lock_file_that_is_not_ours_to_read_is_somebodys(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_file_that_is_not_ours_to_read_is_someones(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(file: Path, flags: int) -> int:
         raise PermissionError(13, "Permission denied", file)
 
@@ -485,7 +485,7 @@ def limit_pages(outbox: Outbox, more: int) -> None:
         connection.execute(f"PRAGMA max_page_count = {pages + more}")
 
 
-def test_full_disk_while_loading_is_told_and_nothing_half_stays(create: Callable[..., Outbox]) -> None:
+def test_full_disk_while_loading_is_reported_and_nothing_half_stays(create: Callable[..., Outbox]) -> None:
     outbox = create()
     outbox.record(make_entries(5))
     limit_pages(outbox, 2)
@@ -516,8 +516,8 @@ def test_full_disk_while_sending_keeps_what_was_written(create: Callable[..., Ou
         assert outbox.newly_in_doubt == 0
 
 
-def test_refusing_disk_is_told_in_the_systems_words(create: Callable[..., Outbox], path: Path) -> None:
-    """A real write error: the process may not make files of more than so many bytes."""
+def test_refusing_disk_is_reported_in_the_systems_words(create: Callable[..., Outbox], path: Path) -> None:
+    """A real write error: the process may not make files of more than this many bytes."""
     create(make_entries(2000)).close()
     script = """
 import resource, signal, sys
@@ -527,10 +527,10 @@ from bulkmail.outbox.outbox import Outbox
 from tests.outbox.making import due, send
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 outbox = Outbox.open(Path(sys.argv[1]))
-everybody = due(outbox)
+everyone = due(outbox)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 try:
-    for number, delivery in enumerate(everybody):
+    for number, delivery in enumerate(everyone):
         send(outbox, delivery)
 except OutboxError as error:
     print(number, error, sep="\\n")
@@ -545,7 +545,7 @@ except OutboxError as error:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts file systems")
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not heed RLIMIT_AS")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not follow RLIMIT_AS")
 def test_memory_that_is_really_used_up_leaves_the_outbox_in_order(path: Path) -> None:
     """What could not be recorded is not there; what comes afterwards, with memory to be had again, is."""
     script = """
@@ -591,7 +591,7 @@ def test_disk_that_is_really_full(tmp_path: Path) -> None:
         subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_failure_to_tidy_up_is_told(create: Callable[..., Outbox], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_to_tidy_up_is_reported(create: Callable[..., Outbox], monkeypatch: pytest.MonkeyPatch) -> None:
     outbox = create(make_entries(1))
 
     class Broken:
@@ -642,7 +642,7 @@ def test_folder_in_the_way_of_a_new_outbox_is_named(path: Path) -> None:
     assert names(path.parent) == ["run.outbox"]
 
 
-def test_finished_run_that_somebody_reads_is_not_gone_on_with(
+def test_finished_run_that_someone_reads_is_not_gone_on_with(
     create: Callable[..., Outbox], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(make_entries(1)).close()
@@ -679,12 +679,12 @@ def test_failure_at_the_end_does_not_hide_what_went_wrong_first(
 
 def test_reader_shows_one_moment_while_the_writer_goes_on(create: Callable[..., Outbox], path: Path) -> None:
     outbox = create(make_entries(2500))
-    everybody = due(outbox)
-    send(outbox, everybody[0])
+    everyone = due(outbox)
+    send(outbox, everyone[0])
     with OutboxReader.open(path) as reader:
         rows = reader.rows()
         first = next(rows)
-        for delivery in everybody[1:]:
+        for delivery in everyone[1:]:
             send(outbox, delivery)
         rest = list(rows)
         assert [row.row for row in (first, *rest)] == list(range(1, 2501))
@@ -733,7 +733,7 @@ def test_reader_of_an_outbox_in_memory_sees_it_as_it_is(memory: Outbox) -> None:
     assert memory.tally().rows == 1, "the reader must not close what is not its own"
 
 
-def test_reached_are_those_who_have_the_letter_or_may_have_it(memory: Outbox) -> None:
+def test_reached_are_those_who_have_the_message_or_may_have_it(memory: Outbox) -> None:
     people = [make_recipient(n, address=Address(f"User{n}", "example.org")) for n in range(1, 6)]
     fill(memory, [Entry(person) for person in people])
     for delivery, event in zip(due(memory), (OK, UNKNOWN, BUSY, LOST), strict=False):

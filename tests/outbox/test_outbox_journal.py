@@ -1,4 +1,4 @@
-"""The journal: nobody is told before it is durable, everybody is told once, in order."""
+"""The journal: no one is notified before it is durable, everyone is notified once, in order."""
 
 from __future__ import annotations
 
@@ -68,25 +68,25 @@ def watch(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> Watch:
     return Watch(outbox, monkeypatch)
 
 
-async def test_journal_tells_after_the_commit_and_in_order(outbox: Outbox, watch: Watch) -> None:
-    told: list[int] = []
+async def test_journal_reports_after_the_commit_and_in_order(outbox: Outbox, watch: Watch) -> None:
+    reported: list[int] = []
 
     def then(number: int) -> Callable[[BaseException | None], None]:
         def told_of(error: BaseException | None) -> None:
             assert error is None
             assert number in watch.committed
             assert threading.current_thread() is threading.main_thread()
-            told.append(number)
+            reported.append(number)
 
         return told_of
 
     async with over(outbox) as journal:
         for number in range(1, 31):
             journal.put(make_mark(number), then(number))
-            assert told == [] or number > 10
+            assert reported == [] or number > 10
             if number % 10 == 0:
                 await asyncio.sleep(0)
-    assert told == list(range(1, 31))
+    assert reported == list(range(1, 31))
     assert [number for batch in watch.batches for number in batch] == list(range(1, 31))
     assert (threading.get_ident() in watch.threads) is (outbox.durability is Durability.PROCESS)
 
@@ -108,15 +108,15 @@ async def test_writer_takes_along_what_came_while_it_waited_for_the_disk(
     watch = Watch(outbox, monkeypatch)
     watch.may_go.clear()
     journal = Journal(OutboxStore(outbox))
-    told: list[int] = []
+    reported: list[int] = []
     for number in range(1, 6):
-        journal.put(make_mark(number), lambda error, number=number: told.append(number))  # type: ignore[misc]
+        journal.put(make_mark(number), lambda error, number=number: reported.append(number))  # type: ignore[misc]
         await asyncio.sleep(0.02)
-    assert told == []
+    assert reported == []
     watch.may_go.set()
     await journal.aclose()
     assert watch.batches == [[1], [2, 3, 4, 5]]
-    assert told == [1, 2, 3, 4, 5]
+    assert reported == [1, 2, 3, 4, 5]
 
 
 async def test_callback_may_put_the_next_entry(outbox: Outbox) -> None:
@@ -132,43 +132,43 @@ async def test_callback_may_put_the_next_entry(outbox: Outbox) -> None:
     assert statuses(outbox)[Status.ACCEPTED] == 1
 
 
-async def test_failed_commit_reaches_everybody_of_it_and_everybody_after(outbox: Outbox, watch: Watch) -> None:
+async def test_failed_commit_reaches_all_of_it_and_all_after(outbox: Outbox, watch: Watch) -> None:
     watch.failure = OutboxError("the disk is full")
-    told: list[BaseException | None] = []
+    reported: list[BaseException | None] = []
     async with over(outbox) as journal:
         for number in (1, 2):
-            journal.put(make_mark(number), told.append)
+            journal.put(make_mark(number), reported.append)
         await asyncio.sleep(0.1)
-        assert len(told) == 2
+        assert len(reported) == 2
         watch.failure = None
-        journal.put(make_mark(3), told.append)
-        assert len(told) == 2, "never from within put"
-    assert [str(error) for error in told] == ["the disk is full"] * 3
+        journal.put(make_mark(3), reported.append)
+        assert len(reported) == 2, "never from within put"
+    assert [str(error) for error in reported] == ["the disk is full"] * 3
     assert watch.batches == [[1, 2]], "after a failure nothing is tried again"
     assert len(due(outbox)) == 50
 
 
 async def test_impossible_entry_fails_its_batch_and_stops_the_journal(outbox: Outbox) -> None:
-    told: list[BaseException | None] = []
+    reported: list[BaseException | None] = []
     async with over(outbox) as journal:
-        journal.put(make_mark(1), told.append)
-        journal.put(make_mark(1), told.append)
-    assert [type(error) for error in told] == [OutboxError, OutboxError]
+        journal.put(make_mark(1), reported.append)
+        journal.put(make_mark(1), reported.append)
+    assert [type(error) for error in reported] == [OutboxError, OutboxError]
     assert len(due(outbox)) == 50
 
 
-async def test_callback_that_raises_does_not_keep_the_others_from_being_told(outbox: Outbox) -> None:
+async def test_callback_that_raises_does_not_keep_the_others_from_being_reported(outbox: Outbox) -> None:
     reported: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
-    told: list[BaseException | None] = []
+    reported: list[BaseException | None] = []
 
     def fail(error: BaseException | None) -> None:
         raise ValueError("a bug")
 
     async with over(outbox) as journal:
         journal.put(make_mark(1), fail)
-        journal.put(make_mark(2), told.append)
-    assert told == [None]
+        journal.put(make_mark(2), reported.append)
+    assert reported == [None]
     assert [str(context["exception"]) for context in reported] == ["a bug"]
 
 
@@ -186,9 +186,9 @@ async def test_closing_commits_everything_although_it_is_cancelled(
     outbox = create(make_entries(5), durability=Durability.POWER)
     watch = Watch(outbox, monkeypatch)
     watch.may_go.clear()
-    told: list[BaseException | None] = []
+    reported: list[BaseException | None] = []
     journal = Journal(OutboxStore(outbox))
-    journal.put(make_mark(1), told.append)
+    journal.put(make_mark(1), reported.append)
     closing = asyncio.create_task(journal.aclose())
     for _ in range(3):
         await asyncio.sleep(0.01)
@@ -198,7 +198,7 @@ async def test_closing_commits_everything_although_it_is_cancelled(
     watch.may_go.set()
     with pytest.raises(asyncio.CancelledError):
         await closing
-    assert (told, watch.committed) == ([None], {1})
+    assert (reported, watch.committed) == ([None], {1})
 
 
 async def test_closing_commits_everything_although_its_scope_is_cancelled(
@@ -207,16 +207,16 @@ async def test_closing_commits_everything_although_its_scope_is_cancelled(
     outbox = create(make_entries(5), durability=Durability.POWER)
     watch = Watch(outbox, monkeypatch)
     watch.may_go.clear()
-    told: list[BaseException | None] = []
+    reported: list[BaseException | None] = []
     waits: list[object] = []
     shield = asyncio.shield
     monkeypatch.setattr(asyncio, "shield", lambda task: waits.append(task) or shield(task))
     asyncio.get_running_loop().call_later(0.05, watch.may_go.set)
     with anyio.CancelScope() as scope:
         async with over(outbox) as journal:
-            journal.put(make_mark(1), told.append)
+            journal.put(make_mark(1), reported.append)
             scope.cancel()
-        assert told == [None]
+        assert reported == [None]
         await anyio.lowlevel.checkpoint()
     assert scope.cancelled_caught
     assert len(waits) < 5, "a cancelled scope must not make it spin"

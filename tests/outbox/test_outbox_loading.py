@@ -37,7 +37,7 @@ CAMPAIGN = Campaign(
 )
 
 
-def test_outbox_keeps_campaign_and_settings_to_the_octet(path: Path) -> None:
+def test_outbox_keeps_campaign_and_settings_to_the_byte(path: Path) -> None:
     with Outbox.create(path, campaign=CAMPAIGN, settings={"relay": "smtp://x:25", "list": "\udcff.csv"}) as outbox:
         run_id = fill(outbox, make_entries(1)).run_id
         outbox.set_setting("relay", "smtp://y:25")
@@ -220,7 +220,7 @@ def test_ready_made_messages_to_one_person_are_no_duplicates(memory: Outbox) -> 
     [
         pytest.param(Entry(make_recipient(), Status.ACCEPTED), "row 1 comes with the status accepted", id="settled"),
         pytest.param(Entry(make_bad_row()), "row 1 is a bad row and cannot be pending", id="bad-row-pending"),
-        pytest.param(Entry(ReadyMade(b"", "", "", "")), "row 1 is a ready-made message to nobody", id="no-path"),
+        pytest.param(Entry(ReadyMade(b"", "", "", "")), "row 1 is a ready-made message to no one", id="no-path"),
     ],
 )
 def test_impossible_entry_is_refused(memory: Outbox, entry: Entry, message: str) -> None:

@@ -117,12 +117,12 @@ def test_accepted_delivery_is_never_due_again(three: Outbox) -> None:
 def test_outcome_is_recorded_with_the_servers_words(three: Outbox) -> None:
     [one, two, three_] = due(three)
     send(three, one)
-    send(three, two, Reply(Stage.RCPT, 550, "5.1.1", "nobody\ud800 here"))
+    send(three, two, Reply(Stage.RCPT, 550, "5.1.1", "no one\ud800 here"))
     send(three, three_, Fault(Stage.BODY, Breakage.LOST, "gone\udcff"))
     rows = list(OutboxReader.over(three).rows())
     assert [(row.code, row.enhanced, row.reply, row.reason, row.error) for row in rows] == [
         (250, "2.0.0", "Ok: queued as 4WxYz1", "accepted", ""),
-        (550, "5.1.1", "nobody? here", "unknown user", ""),
+        (550, "5.1.1", "no one? here", "unknown user", ""),
         (None, "", "", "lost", "gone?"),
     ]
     assert {(row.attempts, row.relay, row.first_at, row.last_at) for row in rows} == {
@@ -481,7 +481,7 @@ def test_process_mode_does_not_wait_for_the_disk(create: Callable[..., Outbox]) 
 
 def test_threads_may_share_an_outbox(create: Callable[..., Outbox]) -> None:
     outbox = create(make_entries(400))
-    everybody = due(outbox)
+    everyone = due(outbox)
     failures: list[BaseException] = []
 
     def work(part: list[Delivery]) -> None:
@@ -493,7 +493,7 @@ def test_threads_may_share_an_outbox(create: Callable[..., Outbox]) -> None:
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=work, args=(everybody[start::4],)) for start in range(4)]
+    threads = [threading.Thread(target=work, args=(everyone[start::4],)) for start in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

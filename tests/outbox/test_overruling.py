@@ -18,7 +18,7 @@ def lose_all(outbox: Outbox) -> None:
 
 
 def test_doubts_say_whether_a_message_id_is_of_one_alone(create: Callable[..., Outbox], path: Path) -> None:
-    """Copies of a row are not alone, nor are ready-made messages that somebody handed over twice."""
+    """Copies of a row are not alone, nor are ready-made messages that someone handed over twice."""
     twice = ReadyMade(b"x\r\n", "shop@example.org", "<twice@x>", "message")
     once = ReadyMade(b"x\r\n", "shop@example.org", "<once@x>", "message")
     outbox = create(
@@ -42,7 +42,7 @@ def test_doubts_say_whether_a_message_id_is_of_one_alone(create: Callable[..., O
     assert [doubt.message_id for doubt in outbox.doubts()][3:] == ["<twice@x>", "<once@x>", "<twice@x>"]
 
 
-def test_found_letters_are_accepted_and_no_others(create: Callable[..., Outbox]) -> None:
+def test_found_messages_are_accepted_and_no_others(create: Callable[..., Outbox]) -> None:
     outbox = create(make_entries(4))
     first, *rest = due(outbox)
     send(outbox, first)

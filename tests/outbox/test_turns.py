@@ -1,4 +1,4 @@
-"""The journal of turns and the tables are one to whoever looks, at every moment and after every kill."""
+"""The journal of turns and the tables are one to anyone who looks, at every moment and after every kill."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def test_killed_before_and_after_each_fold_every_reader_says_the_same(
     create: Callable[..., Outbox], path: Path, tmp_path: Path, number: int
 ) -> None:
     outbox = create([*make_entries(2 * FOLD + 10), Entry(make_recipient(9_000), forward_paths=("a@x.org", "b@x.org"))])
-    everybody = due(outbox)
-    for delivery in everybody[: number - 1]:
+    everyone = due(outbox)
+    for delivery in everyone[: number - 1]:
         outbox.write([make_mark(delivery), make_settlement(delivery)])
-    send(outbox, everybody[-1])  # a copy
-    outbox.write([make_mark(everybody[number + 3])])
+    send(outbox, everyone[-1])  # a copy
+    outbox.write([make_mark(everyone[number + 3])])
     assert rows_of_journal(outbox) > 0
     check_readers(path, tmp_path)
     assert outbox.tally()[Status.ACCEPTED] + outbox.tally().copies.get(Status.ACCEPTED, 0) == number
@@ -74,18 +74,18 @@ def test_killed_before_and_after_each_fold_every_reader_says_the_same(
 
 def test_acceptances_are_folded_by_the_hundred_and_with_whatever_else_comes(create: Callable[..., Outbox]) -> None:
     outbox = create(make_entries(FOLD + 20))
-    everybody = due(outbox)
-    for delivery in everybody[: FOLD - 1]:
+    everyone = due(outbox)
+    for delivery in everyone[: FOLD - 1]:
         send(outbox, delivery)
     assert rows_of_journal(outbox) > FOLD
-    send(outbox, everybody[FOLD - 1])
+    send(outbox, everyone[FOLD - 1])
     assert rows_of_journal(outbox) == 0
-    send(outbox, everybody[FOLD])
+    send(outbox, everyone[FOLD])
     assert outbox.has_unfolded
     outbox.write([Fold()])
     assert not outbox.has_unfolded
-    send(outbox, everybody[FOLD + 1])
-    send(outbox, everybody[FOLD + 2], UNKNOWN)
+    send(outbox, everyone[FOLD + 1])
+    send(outbox, everyone[FOLD + 2], UNKNOWN)
     assert not outbox.has_unfolded
 
 
@@ -159,7 +159,7 @@ def test_what_changes_rows_otherwise_sees_marks_and_outcomes(create: Callable[..
     assert outbox.tally()[Status.ACCEPTED] == 2  # which was not rejected
 
 
-def test_damaged_journal_is_told(create: Callable[..., Outbox], path: Path) -> None:
+def test_damaged_journal_is_reported(create: Callable[..., Outbox], path: Path) -> None:
     outbox = create(make_entries(2))
     outbox.write([make_mark(due(outbox)[0])])
     with outbox.store.writing() as connection:

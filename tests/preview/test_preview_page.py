@@ -1,4 +1,4 @@
-"""Messages as one page: what it shows, what hostile messages come to, how many it bears."""
+"""Messages as one page: what it shows, what hostile messages come to, how many it tolerates."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def page_of(*messages: Message, folder: Path, chosen: int = 0) -> LexborHTMLPars
     return LexborHTMLParser(album.write(folder, "page", title="Preview", chosen=chosen).read_text("utf-8"))
 
 
-def test_page_shows_letters_that_lead_to_each_other(tmp_path: Path) -> None:
+def test_page_shows_messages_that_lead_to_each_other(tmp_path: Path) -> None:
     page = page_of(ready(), ready(subject="Second"), ready(subject="Third"), folder=tmp_path, chosen=1)
     articles = page.css("article")
     assert [article.attributes["id"] for article in articles] == ["message-1", "message-2", "message-3"]
@@ -50,7 +50,7 @@ def test_page_shows_letters_that_lead_to_each_other(tmp_path: Path) -> None:
     assert (tmp_path / "page.html").stat().st_mode & 0o077 == 0
 
 
-def test_page_of_one_letter_needs_no_list(tmp_path: Path) -> None:
+def test_page_of_one_message_needs_no_list(tmp_path: Path) -> None:
     page = page_of(ready(), folder=tmp_path)
     assert page.css_first("nav") is None
     assert page.css_first("[rel=next]") is None
@@ -67,7 +67,7 @@ def test_page_asks_nothing_of_the_network_and_runs_only_its_own_script(tmp_path:
     assert not page.css("link, [src]")
 
 
-def test_page_of_a_hostile_letter_shows_its_markup_as_text(tmp_path: Path) -> None:
+def test_page_of_a_hostile_message_shows_its_markup_as_text(tmp_path: Path) -> None:
     evil = "</title></iframe></pre><script>alert(1)</script>"
     page = page_of(
         ready(f"{evil}\n", f"<p>{evil}</p>", subject=evil, to=f'"{evil}" <ann@example.com>'), folder=tmp_path
@@ -85,7 +85,7 @@ def test_page_says_what_is_not_there(tmp_path: Path) -> None:
     ]
 
 
-def test_album_bears_so_many_letters_and_needs_one(tmp_path: Path) -> None:
+def test_album_shows_up_to_some_messages_and_needs_one(tmp_path: Path) -> None:
     album = Album()
     with pytest.raises(ConfigError, match="no message"):
         album.write(tmp_path, "page", title="x")
@@ -154,14 +154,14 @@ def test_frame_keeps_links_and_sends_them_to_a_window_that_may_not_open() -> Non
 
 
 @given(st.text(max_size=200) | st.text("<>/='\" stylescriptimgbody!-[]", max_size=200))
-def test_frame_bears_any_text(html: str) -> None:
+def test_frame_accepts_any_text(html: str) -> None:
     cleaned, remote = framed(html, LOGO)
     assert "<script" not in cleaned.lower()
     assert remote >= 0
 
 
 def test_page_that_a_parser_would_take_minutes_for_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(framing, "LexborHTMLParser", None)  # whoever calls it fails
+    monkeypatch.setattr(framing, "LexborHTMLParser", None)  # anyone who calls it fails
     sheet = sheet_of(ready(html="<div>" * 100_000), "row 1")
     assert sheet.html is None
     assert sheet.no_html == "The HTML of this message has over 2,000 elements one within the other: too many."

@@ -20,7 +20,7 @@ Zone = Mapping[tuple[str, str], tuple[str, ...] | None]
 
 
 class Names:
-    """A name server with a zone; None in it is a question that nobody answers.  Counts what is asked."""
+    """A name server with a zone; None in it is a question that no one answers.  Counts what is asked."""
 
     def __init__(self, zone: Zone) -> None:
         self.zone = zone
@@ -205,7 +205,7 @@ async def findings(shop: Path, relay: str, zone: Zone) -> list[Finding]:
     return checked.findings
 
 
-def test_check_online_tells_what_relay_and_dns_say(shop: Path) -> None:
+def test_check_online_reports_what_relay_and_dns_say(shop: Path) -> None:
     zone: Zone = {
         ("null.example", "MX"): ("0 .",),
         ("good.example", "MX"): None,
@@ -232,7 +232,7 @@ def test_check_online_tells_what_relay_and_dns_say(shop: Path) -> None:
     assert all(each.fix and each.why for each in found)
 
 
-def test_check_online_tells_that_nobody_answers_at_the_relay(shop: Path, unused_tcp_port: int) -> None:
+def test_check_online_reports_that_no_one_answers_at_the_relay(shop: Path, unused_tcp_port: int) -> None:
     relay = f"smtp://127.0.0.1:{unused_tcp_port}?tls=off"
     found = anyio.run(findings, shop, relay, {})
     (unusable,) = [each for each in found if each.code == "relay-unusable"]

@@ -93,8 +93,8 @@ async def test_relay_that_is_fine(ca_file: Path) -> None:
     assert facts.round_trip is not None and 0 < facts.round_trip < 1
     assert facts.sender == Reply(Stage.MAIL, 250, "2.1.0", "sender ok")
     assert facts.recipient == Reply(Stage.RCPT, 250, "2.1.5", "recipient ok")
-    for told in (repr(facts), as_table(facts), to_json(facts)):
-        assert PASSWORD not in told
+    for reported in (repr(facts), as_table(facts), to_json(facts)):
+        assert PASSWORD not in reported
 
 
 @pytest.mark.parametrize("server", ["postfix", "exim"])
@@ -232,7 +232,7 @@ async def test_tls_where_it_begins_in_clear_text() -> None:
     )
 
 
-async def test_clear_text_where_tls_is_spoken_from_the_first_octet() -> None:
+async def test_clear_text_where_tls_is_spoken_from_the_first_byte() -> None:
     async with ScriptedRelay(tls=secure(AUTHORITY.issue_cert("localhost")), implicit=True) as relay:
         facts = await look(relay, "")
     assert trouble_with(facts) == RelayTrouble(
@@ -302,7 +302,7 @@ async def test_certificate_vouched_for_by_itself(tmp_path: Path, ca_file: Path) 
         facts = await look(relay, f"ca_file={ca_file}")
     assert facts.certificate is not None and facts.certificate.is_self_signed
     assert trouble_with(facts) == RelayTrouble(
-        "Nobody vouches for the certificate of localhost but itself.",
+        "No one vouches for the certificate of localhost but itself.",
         "If the server is yours, name its certificate: add ?ca_file=FILE to the URL; else do not use it.",
     )
 
@@ -336,7 +336,7 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
         ({"mail": "530 5.7.0 log in first"}, "The server takes mail only after a login or TLS."),
         ({"rcpt": "550 5.7.1 relaying denied"}, "The server does not deliver to the recipient."),
         ({"rcpt": "450 4.2.0 greylisted"}, "The server does not deliver to the recipient just now."),
-        ({"greeting": "554 5.3.2 no service"}, "localhost is there, but does not want to talk to us."),
+        ({"greeting": "554 5.3.2 no service"}, "localhost answers, but refuses to talk to us."),
         ({"greeting": "421 4.3.2 too busy"}, "localhost is there, but takes no mail at the moment."),
     ],
 )
@@ -356,7 +356,7 @@ async def test_refusal_in_words_of_one_provider_gets_the_advice_that_a_run_gives
 
 @pytest.mark.parametrize("step", ["greeting", "ehlo", "mail", "rset"])
 @pytest.mark.parametrize("behaviour", [Drop(), Hang(), b"\x1b[2J\xff\r\n"], ids=["drop", "hang", "rubbish"])
-async def test_server_that_breaks_is_told_and_not_raised(step: str, behaviour: Any, monkeypatch: Any) -> None:
+async def test_server_that_breaks_is_reported_and_not_raised(step: str, behaviour: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("bulkmail.probe.relay_probe._GLANCE", 0.1)
     scripts: dict[str, Any] = {step: (lambda _: behaviour)}
     async with ScriptedRelay(**scripts) as relay:
@@ -403,7 +403,7 @@ async def test_server_that_breaks_is_told_and_not_raised(step: str, behaviour: A
         ),
     ],
 )
-def test_nobody_answers(fault: Fault, port: int, trouble: RelayTrouble) -> None:
+def test_no_one_answers(fault: Fault, port: int, trouble: RelayTrouble) -> None:
     assert (
         explain(fault, Relay.parse(f"smtp://m.example:{port}"), reason=FEEDBACK.decide(fault).verdict.reason) == trouble
     )
@@ -418,12 +418,12 @@ def test_nobody_answers(fault: Fault, port: int, trouble: RelayTrouble) -> None:
         (b"HTTP/1.1 400", Clue.OTHER),
     ],
 )
-def test_first_octets_tell_what_is_spoken(first: bytes, clue: Clue) -> None:
+def test_first_bytes_report_what_is_spoken(first: bytes, clue: Clue) -> None:
     assert guess(first) is clue
 
 
 @given(st.binary(max_size=400))
-def test_certificate_of_any_octets_is_read_or_none(der: bytes) -> None:
+def test_certificate_of_any_bytes_is_read_or_none(der: bytes) -> None:
     assert read_certificate(der) is None
 
 

@@ -42,7 +42,7 @@ async def test_lmtp_server_is_greeted_by_lhlo_and_never_sent_chunks() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="asyncio has no Unix sockets on Windows")
-async def test_socket_is_looked_at_or_told_missing(folder: Path) -> None:
+async def test_socket_is_looked_at_or_reported_missing(folder: Path) -> None:
     async with ScriptedRelay(socket_path=str(folder / "smtp")):
         facts = await look_at(Relay.parse(f"smtp+unix://{folder}/smtp"), None, feedback=FEEDBACK, timeouts=HASTY)
         assert facts.is_usable and facts.server == "relay.test"

@@ -34,7 +34,7 @@ async def test_login_by_token_is_tried_and_named() -> None:
     assert (facts.login, facts.mechanism, facts.obstacle) == (Login.WORKS, "XOAUTH2", None)
 
 
-async def test_token_that_nobody_gives_is_the_trouble() -> None:
+async def test_token_that_no_one_gives_is_the_trouble() -> None:
     def fetch() -> AccessToken:
         raise TokenError(Breakage.NO_TOKEN, "example.com gives us no access token: 400 invalid_grant")
 

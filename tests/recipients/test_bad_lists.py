@@ -1,4 +1,4 @@
-"""What a user is told about each kind of bad list, to the message."""
+"""What a user is notified about each kind of bad list, to the message."""
 
 from __future__ import annotations
 
@@ -506,7 +506,7 @@ def test_named_name_column_that_is_not_there_is_refused(write: Callable[[str, st
     assert caught.value.hint == "say which one it is with name_column in campaign.toml, or leave it out"
 
 
-def test_missing_file_is_told_with_near_names(write: Callable[[str, str | bytes], str]) -> None:
+def test_missing_file_is_reported_with_near_names(write: Callable[[str, str | bytes], str]) -> None:
     write("kunden.csv", "")
     with pytest.raises(ListError) as caught:
         open_list("kundne.csv")
@@ -514,7 +514,7 @@ def test_missing_file_is_told_with_near_names(write: Callable[[str, str | bytes]
     assert caught.value.hint == "did you mean kunden.csv?"
 
 
-def test_missing_file_is_told_with_near_names_of_its_own_folder(folder: Path) -> None:
+def test_missing_file_is_reported_with_near_names_of_its_own_folder(folder: Path) -> None:
     (folder / "lists").mkdir()
     (folder / "lists" / "kunden.csv").touch()
     with pytest.raises(ListError) as caught:
@@ -531,7 +531,7 @@ def test_missing_file_is_told_with_near_names_of_its_own_folder(folder: Path) ->
         pytest.param("", "check the name, or the folder you are in", id="empty"),
     ],
 )
-def test_missing_file_without_near_names_is_told(folder: Path, path: str, hint: str) -> None:
+def test_missing_file_without_near_names_is_reported(folder: Path, path: str, hint: str) -> None:
     with pytest.raises(ListError) as caught:
         open_list(path)
     assert str(caught.value) == "there is no file " + (path or "''")
@@ -544,7 +544,7 @@ def test_hostile_path_cannot_steer_the_terminal(folder: Path) -> None:
     assert str(caught.value) == "there is no file a [2J .csv"
 
 
-def test_folder_is_told(folder: Path) -> None:
+def test_folder_is_reported(folder: Path) -> None:
     (folder / "lists").mkdir()
     with pytest.raises(ListError) as caught:
         open_list("lists")
@@ -552,7 +552,7 @@ def test_folder_is_told(folder: Path) -> None:
     assert caught.value.hint == "name the list in it: lists/list.csv"
 
 
-def test_file_without_permission_is_told(
+def test_file_without_permission_is_reported(
     write: Callable[[str, str | bytes], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = write("list.csv", "email\na@example.org\n")
@@ -567,7 +567,7 @@ def test_file_without_permission_is_told(
     assert caught.value.hint == "allow it: chmod u+r list.csv"
 
 
-def test_unknown_encoding_is_told(write: Callable[[str, str | bytes], str]) -> None:
+def test_unknown_encoding_is_reported(write: Callable[[str, str | bytes], str]) -> None:
     for encoding in ("utf9", "hex", "idna", "a\0b"):
         with pytest.raises(ListError) as caught:
             open_list(write("list.csv", "email\na@example.org\n"), ListOptions(encoding=encoding))
@@ -588,7 +588,7 @@ class FailingStream:
         raise OSError(5, "Input/output error")
 
 
-def test_standard_input_that_breaks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_that_breaks_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", FailingStream())
     with pytest.raises(ListError) as caught:
         open_list("-")
@@ -596,7 +596,7 @@ def test_standard_input_that_breaks_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens and cannot be read")
-def test_file_that_opens_and_cannot_be_read_is_told() -> None:
+def test_file_that_opens_and_cannot_be_read_is_reported() -> None:
     with pytest.raises(ListError) as caught:
         open_list("/proc/self/mem")
     assert str(caught.value) == "/proc/self/mem cannot be read: Input/output error"
@@ -612,7 +612,7 @@ class FailingReader:
         raise OSError(5, "Input/output error")
 
 
-def test_disk_error_in_the_middle_is_told(write: Callable[[str, str | bytes], str]) -> None:
+def test_disk_error_in_the_middle_is_reported(write: Callable[[str, str | bytes], str]) -> None:
     opened = open_bytes(write("list.csv", ""))
     with RecipientList(opened, Reading("list.csv", ListOptions()), FailingReader()) as people:
         rows = iter(people)

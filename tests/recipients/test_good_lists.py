@@ -92,7 +92,7 @@ def test_list_is_read_in_any_form(read: Read, name: str, content: str | bytes) -
     ],
 )
 @pytest.mark.parametrize("pack", [pytest.param(bytes, id="plain"), pytest.param(gzip.compress, id="gz")])
-def test_standard_input_is_told_by_its_first_character(
+def test_standard_input_is_reported_by_its_first_character(
     standard_input: Callable[[bytes], None], content: str, pack: Callable[[bytes], bytes]
 ) -> None:
     standard_input(pack(content.encode()))
@@ -103,7 +103,7 @@ def test_standard_input_is_told_by_its_first_character(
     assert rows[0].place.file == "<stdin>"
 
 
-def test_closed_standard_input_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_standard_input_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     from bulkmail.model.errors import ListError
 
     monkeypatch.setattr("sys.stdin", None)
@@ -376,7 +376,7 @@ STRAY = {
 
 
 @pytest.mark.parametrize(("content", "line", "addresses"), STRAY.values(), ids=STRAY)
-def test_stray_quote_swallows_nobody(read: Read, content: str, line: int, addresses: list[str]) -> None:
+def test_stray_quote_swallows_no_one(read: Read, content: str, line: int, addresses: list[str]) -> None:
     people = read(content)
     assert people.bad == [
         f'list.csv:{line}: a double quote opens a cell and nothing closes it; double it ("") where it is meant'
@@ -384,14 +384,14 @@ def test_stray_quote_swallows_nobody(read: Read, content: str, line: int, addres
     assert people.addresses == addresses
 
 
-def test_stray_quote_before_very_many_rows_swallows_nobody(read: Read) -> None:
+def test_stray_quote_before_very_many_rows_swallows_no_one(read: Read) -> None:
     rows = "".join(f"user{number}@example.org,{'x' * 4000}\n" for number in range(5000))
     people = read('email,note\na@x.org,"Ann\n' + rows)
     assert len(people.bad) == 1
     assert [person.place.line for person in people.people] == list(range(3, 5003))
 
 
-def test_stray_quote_before_very_many_addresses_swallows_nobody(read: Read) -> None:
+def test_stray_quote_before_very_many_addresses_swallows_no_one(read: Read) -> None:
     rows = "".join(f"{'x' * 60}.{number} <user{number}@example.org>\n" for number in range(200_000))
     people = read('email\n"a@x.org\n' + rows)
     assert len(people.bad) == 1
@@ -455,7 +455,7 @@ def test_list_that_is_no_report_keeps_its_apostrophes(read: Read) -> None:
     assert people.people[0].fields == {"email": "a@x.org", "note": "'=1+1"}
 
 
-def test_giant_cells_are_read_when_somebody_lowers_the_limit_of_the_csv_module(write: Write) -> None:
+def test_giant_cells_are_read_when_someone_lowers_the_limit_of_the_csv_module(write: Write) -> None:
     rows = "".join(f'{who}@x.org,"{"x" * 500_000}"\n' for who in "abc")
     before = csv.field_size_limit()
     try:

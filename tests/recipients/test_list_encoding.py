@@ -87,7 +87,7 @@ def test_affected_value_is_cut_out(raw: bytes, line: int, value: str) -> None:
     assert said == value
 
 
-def test_undecodable_octets_do_not_stop_decoding() -> None:
+def test_undecodable_bytes_do_not_stop_decoding() -> None:
     text = open_text(io.BytesIO(b"a\x81b\xfc"), "cp1252", newline="").read()
     assert text == "a\udc81bü"
 
@@ -102,7 +102,7 @@ def test_text_that_cannot_be_encoded_is_refused() -> None:
         "é".encode("ascii", "bulkmail.mark")
 
 
-def test_row_with_an_octet_that_cp1252_lacks_is_bad(read: Read) -> None:
+def test_row_with_an_byte_that_cp1252_lacks_is_bad(read: Read) -> None:
     people = read(b"email,name\na@x.org,M\xfcller\nb@x.org,\x81\n")
     assert people.people[0].name == "Müller"
     assert people.bad == ["list.csv:3: the cell in column 'name' has a byte (0x81) that its encoding does not have"]
@@ -120,7 +120,7 @@ def test_json_in_cp1252_is_read_with_a_notice(read: Read) -> None:
     assert "line 1 has 'Müller'" in people.notices[0]
 
 
-def test_odd_octet_in_json_makes_its_row_bad(read: Read) -> None:
+def test_odd_byte_in_json_makes_its_row_bad(read: Read) -> None:
     people = read(b'[{"email": "a@x.org", "name": "M\x81\xfc"}, {"email": "b@x.org"}]', "l.json")
     assert people.bad == ["l.json:1: the field 'name' has a byte (0x81) that its encoding does not have"]
     assert people.addresses == ["b@x.org"]

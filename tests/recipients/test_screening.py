@@ -89,7 +89,7 @@ def test_suppression_matches(write: Write, content: str, address: str, expected:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("example.org", "'example.org' has no @; for everybody at the domain write @example.org"),
+        ("example.org", "'example.org' has no @; for the whole domain write @example.org"),
         ("ann", "'ann' has no @"),
         ("ann@", "'ann@' has nothing after the @"),
         ("@", "'@' has nothing after the @"),
@@ -102,7 +102,7 @@ def test_suppression_matches(write: Write, content: str, address: str, expected:
         ("@*.x.org", "'@*.x.org' means subdomains"),
         ("@.x.org", "'@.x.org' means subdomains"),
         (".x.org", "'.x.org' means subdomains"),
-        ("b*@x.org", "'b*@x.org' has a wildcard; write each address, or @x.org for everybody at the domain"),
+        ("b*@x.org", "'b*@x.org' has a wildcard; write each address, or @x.org for the whole domain"),
         ("?nn@x.org", "'?nn@x.org' has a wildcard"),
         ("%@x.org", "'%@x.org' has a wildcard"),
         ("b(at)x.org", "'b(at)x.org' has no @"),
@@ -183,7 +183,7 @@ def test_suppression_takes_a_list(write: Write, name: str, content: str, expecte
 def test_suppression_takes_those_whom_a_report_reached(write: Write) -> None:
     statuses = [status.value for status in Status]
     rows = "".join(f"{status}@example.org,{status}\n" for status in statuses)
-    stop = suppression(write, "email,delivery_status\n" + rows + "nobody,invalid\n", "run-report.csv")
+    stop = suppression(write, "email,delivery_status\n" + rows + "no one,invalid\n", "run-report.csv")
     reached = {status for status in statuses if reason(stop, f"{status}@example.org")}
     assert reached == {"accepted", "in_doubt"}
     assert stop.notices == []
@@ -294,7 +294,7 @@ def test_screen_calls_a_bad_row_invalid(write: Write) -> None:
 def test_screen_filters_before_it_suppresses(write: Write) -> None:
     stop = suppression(write, "@example.org\n")
     graz, vienna = person("a@example.org", town="Graz"), person("b@example.org", town="Wien")
-    assert screen(graz, suppression=stop, where=is_in_vienna) == Screened(graz, Status.FILTERED, "left out by --where")
+    assert screen(graz, suppression=stop, where=is_in_vienna) == Screened(graz, Status.FILTERED, "excluded by --where")
     assert screen(vienna, suppression=stop, where=is_in_vienna) == Screened(vienna, Status.SUPPRESSED, "in stop.txt:1")
 
 

@@ -89,8 +89,8 @@ GAP = "458 rows without any content skipped, the first at row 42"
 )
 def test_stray_cell_leaves_the_list_as_it_is(stray: str, notices: list[str], tmp_path: Path) -> None:
     path = workbook(tmp_path / "list.xlsx", people(40, stray))
-    found, told = read(path)
-    assert told == [f"{path}: {notice}" for notice in notices]
+    found, reported = read(path)
+    assert reported == [f"{path}: {notice}" for notice in notices]
     assert [each.fields.get("email") for each in found][:40] == [f"u{n}@b.test" for n in range(2, 42)]
     late = [each for each in found[40:] if each.fields.get("email")]
     assert [(each.fields["email"], each.place.line) for each in late] == [("late@b.test", 500)] * ("late" in stray)
@@ -105,9 +105,9 @@ def test_stray_cell_may_name_its_text_by_number(tmp_path: Path) -> None:
 
 def test_rows_that_are_far_apart_but_are_no_stray_cells_are_all_read(tmp_path: Path) -> None:
     rows = [row(1, inline("A1", "email"))] + [row(n, inline(f"A{n}", f"u{n}@b.test")) for n in range(2, 900_000, 9_000)]
-    found, told = read(workbook(tmp_path / "list.xlsx", rows))
+    found, reported = read(workbook(tmp_path / "list.xlsx", rows))
     assert [each.place.line for each in found] == list(range(2, 900_000, 9_000))
-    assert told == []
+    assert reported == []
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_hint_names_what_would_work(write: Write, content: str, hint: str) -> No
     assert caught.value.hint == hint
 
 
-def test_column_of_streets_is_told_with_an_example(write: Write) -> None:
+def test_column_of_streets_is_reported_with_an_example(write: Write) -> None:
     with pytest.raises(ListError) as caught:
         open_list(write("list.csv", COLUMNS["street"][0]))
     assert str(caught.value) == "list.csv: the column 'Address' holds no addresses: for example 'High Street 1'"

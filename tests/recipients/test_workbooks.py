@@ -102,7 +102,7 @@ def test_sheet_is_read(read: Read) -> None:
 
 
 @pytest.mark.parametrize("name", ["list.csv", "list", "list.xlsm"])
-def test_workbook_is_told_by_its_content(read: Read, name: str) -> None:
+def test_workbook_is_reported_by_its_content(read: Read, name: str) -> None:
     assert len(read(workbook(SHEET), name).people) == 2
 
 

@@ -45,7 +45,7 @@ def test_maildir_is_read_by_headers_of_its_messages_alone(maildir: Path) -> None
     assert found["<1.run@shop.example>"].forward_paths == {"ann@example.com"}
 
 
-def test_folder_that_is_no_maildir_is_told(tmp_path: Path) -> None:
+def test_folder_that_is_no_maildir_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is no Maildir"):
         list(look_in_maildir(tmp_path))
 
@@ -113,7 +113,7 @@ def test_imap_folder_is_asked_for_each_message_id_and_changed_in_nothing() -> No
     with serving(other, HEADER.replace(b"\n", b"\r\n") + b"\r\n") as (mailbox, said):
         ids = ["<1.run@shop.example>", "<2.run@shop.example>", '<"\r\n>']
         untold: list[str] = []
-        found = list(look_in_imap(mailbox, Secret(PASSWORD), folder="Sent", message_ids=ids, told=untold.append))
+        found = list(look_in_imap(mailbox, Secret(PASSWORD), folder="Sent", message_ids=ids, reported=untold.append))
     assert {sighting.message_id for sighting in found} == {"<1.run@shop.example>"}
     assert untold == ['<"\r\n>']
     verbs = {line.split()[0].upper() for line in said}
@@ -144,7 +144,7 @@ def test_imap_line_without_end_is_not_read_to_its_end() -> None:
         list(look_in_imap(mailbox, Secret(PASSWORD), folder="Sent", message_ids=["<1.run@shop.example>"]))
 
 
-def test_imap_refusals_are_told_without_the_password() -> None:
+def test_imap_refusals_are_reported_without_the_password() -> None:
     with serving() as (mailbox, _):
         for folder, password, words in (("Sent", "wrong-canary", "refused the login"), ("Gone", PASSWORD, "no folder")):
             with pytest.raises(BulkmailError, match=words) as caught:

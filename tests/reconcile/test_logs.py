@@ -69,7 +69,7 @@ def test_log_may_be_packed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing of the kind\n\xff\xfe\n"], ids=["empty", "another"])
-def test_log_of_something_else_is_told(tmp_path: Path, content: bytes) -> None:
+def test_log_of_something_else_is_reported(tmp_path: Path, content: bytes) -> None:
     """An empty result would be taken for an answer."""
     (tmp_path / "some.log").write_bytes(content)
     with pytest.raises(ConfigError, match=r"some\.log: no line in it is of Postfix or Exim"):
@@ -84,7 +84,7 @@ def test_log_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
 
 
 @given(st.lists(st.text() | st.sampled_from((POSTFIX + EXIM).splitlines())))
-def test_reader_bears_any_line(lines: list[str]) -> None:
+def test_reader_accepts_any_line(lines: list[str]) -> None:
     reader = LogReader("log")
     known = set(seen(POSTFIX)) | set(seen(EXIM)) | {"<2.run@shop.example>"}
     for line in lines:

@@ -245,7 +245,9 @@ def test_csv_holds_a_long_reply() -> None:
             id="found",
         ),
         pytest.param(
-            make_rejected(code=None, reply="", overruled="by the operator's word"), "by the operator's word", id="told"
+            make_rejected(code=None, reply="", overruled="by the operator's word"),
+            "by the operator's word",
+            id="reported",
         ),
     ],
 )

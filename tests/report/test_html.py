@@ -1,4 +1,4 @@
-"""The page: it says what the tally says, needs nobody else to be read, and nothing in the rows does anything in it."""
+"""The page: it says what the tally says, needs no one else to be read, and nothing in the rows does anything in it."""
 
 import re
 from base64 import b64encode
@@ -51,7 +51,7 @@ def test_page_says_the_totals_and_the_rows():
     assert "550 5.1.1 no such user" in parsed.css_first("table.rows").text()
 
 
-def test_page_needs_nobody_else_and_its_script_is_the_only_one():
+def test_page_needs_no_one_else_and_its_script_is_the_only_one():
     campaign = Campaign("Spring", Template("f", "a@example.com"), Template("s", "Hi"), html=Template("h", HOSTILE))
     source = make_source([make_record(1)])
     page = page_of(Source(source.run, source.tally, source.unproven_rows, campaign=campaign))
@@ -157,7 +157,7 @@ def test_figures_name_the_largest_domains_and_the_slowest_tries():
     assert sum(figures.latencies) == 30
 
 
-def test_specimen_is_the_letter_with_its_pictures_and_links_that_lead_nowhere():
+def test_specimen_is_the_message_with_its_pictures_and_links_that_lead_nowhere():
     campaign = Campaign(
         "Spring",
         Template("f", "a@example.com"),
@@ -173,7 +173,7 @@ def test_specimen_is_the_letter_with_its_pictures_and_links_that_lead_nowhere():
     assert re.search(r"https://shop\.example/u/[\w-]+", specimen.html)
 
 
-def test_specimen_is_none_for_ready_made_messages_and_for_letters_that_cannot_be_made():
+def test_specimen_is_none_for_ready_made_messages_and_for_messages_that_cannot_be_made():
     broken = Campaign("x", Template("f", "a@example.com"), Template("s", "{{ nowhere }}"), text=Template("t", "x"))
     assert specimen_of(None, [make_record(1)]) is None
     assert specimen_of(broken, [make_record(1)]) is None

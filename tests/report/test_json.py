@@ -210,7 +210,7 @@ def test_json_has_each_row_on_a_line(tmp_path: Path, size: int) -> None:
     json.loads("".join(lines))
 
 
-def test_json_bears_half_a_surrogate_pair() -> None:
+def test_json_accepts_half_a_surrogate_pair() -> None:
     (row,) = read(make_source([make_rejected(reply="\ud800\x1b[2J<script>", fields={"a": ["\udfff"]})]))["rows"]
     assert row["reply"] == "\ud800\x1b[2J<script>"
     assert row["fields"] == {"a": ["\udfff"]}

@@ -43,7 +43,7 @@ def parsed(content: bytes) -> EmailMessage:
     return email.message_from_bytes(content, policy=email.policy.default)
 
 
-def test_view_shows_headers_letter_and_enclosures() -> None:
+def test_view_shows_headers_message_and_enclosures() -> None:
     message = make_message(html="<p>Dear Ann</p>\n")
     message["X-Campaign"] = "spring"
     message.add_attachment(b"x" * 12_345, maintype="application", subtype="pdf", filename="map, großer.pdf")
@@ -141,7 +141,7 @@ def test_view_bounds_the_headers() -> None:
         pytest.param(b"Content-Disposition: attachment; filename*=x'y'%ff%1b\n\n", id="broken-filename"),
     ],
 )
-def test_view_bears_any_message(content: bytes) -> None:
+def test_view_accepts_any_message(content: bytes) -> None:
     view = plain_view(parsed(content))
     assert view.endswith("\n")
     assert "\x1b" not in view

@@ -101,7 +101,7 @@ def test_report_reads_an_outbox_in_memory_and_outlives_it(tmp_path: Path) -> Non
         ]  # fmt: skip
 
 
-def test_report_reads_while_somebody_sends(tmp_path: Path) -> None:
+def test_report_reads_while_someone_sends(tmp_path: Path) -> None:
     with make_outbox(tmp_path / "spring.outbox") as outbox:
         fill_outbox(outbox, [OK, None])
         report = Report.read(tmp_path / "spring.outbox")
@@ -118,7 +118,7 @@ def test_report_of_an_ended_run_says_how_long_it_took(tmp_path: Path) -> None:
     assert report.attention == ()
 
 
-def test_report_bears_a_clock_that_was_set_back() -> None:
+def test_report_accepts_a_clock_that_was_set_back() -> None:
     report = Report.of(make_source([make_record()], ended_at=STARTED - 5))
     assert (report.duration, report.per_second) == (0, None)
 
@@ -271,7 +271,7 @@ def test_tables_are_written_from_a_reader_too(path: Path, tmp_path: Path) -> Non
 
 
 def test_saved_report_needs_a_format(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot tell the format"):
+    with pytest.raises(ConfigError, match="does not show the format"):
         save_report(Report.read(path), tmp_path / "report.txt")
 
 
@@ -291,7 +291,7 @@ def test_saved_report_says_so_when_there_is_no_memory_for_it(
 
     report = Report.read(path)
     monkeypatch.setattr(OutboxReader, "batches", fail)
-    with pytest.raises(BulkmailError, match=r"report\.csv: this computer has not enough memory for it") as caught:
+    with pytest.raises(BulkmailError, match=r"report\.csv: this computer does not have enough memory for it") as caught:
         save_report(report, tmp_path / "report.csv")
     assert "bulkmail report" in caught.value.hint
     assert not (tmp_path / "report.csv").exists()

@@ -61,7 +61,7 @@ def test_file_takes_its_place_private_and_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["report.csv"]
 
 
-def test_what_a_killed_one_left_goes_once_nobody_can_be_writing_it(tmp_path: Path) -> None:
+def test_what_a_killed_one_left_goes_once_no_one_can_be_writing_it(tmp_path: Path) -> None:
     left = {age: tmp_path / f".report.csv.{age}.part" for age in (4_000, 60)}
     for age, path in left.items():
         path.write_text("people")
@@ -139,12 +139,12 @@ def test_target_passes_that_can_be_written(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "what", "hint"),
     [
-        pytest.param("report.xlsx", "cannot tell the format", "let it end in .csv, .json or .html", id="suffix"),
-        pytest.param("report", "cannot tell the format", "let it end in .csv, .json or .html", id="no-suffix"),
+        pytest.param("report.xlsx", "does not show the format", "let it end in .csv, .json or .html", id="suffix"),
+        pytest.param("report", "does not show the format", "let it end in .csv, .json or .html", id="no-suffix"),
         pytest.param("folder.csv", "that is a folder", "name a file in it", id="folder"),
-        pytest.param("nowhere/report.csv", "there is no folder", "make the folder first", id="no-such-folder"),
-        pytest.param("file/report.csv", "there is no folder", "make the folder first", id="below-a-file"),
-        pytest.param("\x1b[2J/report.csv", "there is no folder /", "make the folder first", id="escape-codes"),
+        pytest.param("nowhere/report.csv", "there is no folder", "create the folder first", id="no-such-folder"),
+        pytest.param("file/report.csv", "there is no folder", "create the folder first", id="below-a-file"),
+        pytest.param("\x1b[2J/report.csv", "there is no folder /", "create the folder first", id="escape-codes"),
     ],
 )
 def test_target_is_refused_before_anything_is_sent(tmp_path: Path, name: str, what: str, hint: str) -> None:

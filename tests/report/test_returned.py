@@ -22,7 +22,7 @@ from tests.report.making import STARTED, make_record, make_run, make_source
 HARD = CameBack(Kind.HARD, STARTED + 60, "unknown-user")
 
 
-def test_each_kind_is_told_with_its_share() -> None:
+def test_each_kind_is_reported_with_its_share() -> None:
     counts = ReturnedCounts({Kind.HARD: 12, Kind.SPAM_COMPLAINT: 1, Kind.UNSUBSCRIBE: 41}, {Kind.HARD: 2}, 2)
     assert came_back(counts, 3_000) == [
         "After sending: 12 came back as unknown (0.40%), 1 spam complaint (0.03%), 41 unsubscribed.",
@@ -38,7 +38,7 @@ def test_limits_of_the_providers_are_named_when_complaints_come_near_them() -> N
     assert "below 0.1%" in limit and "never 0.3%" in limit
 
 
-def test_variants_are_told_apart() -> None:
+def test_variants_are_reported_apart() -> None:
     assert of_variants({"a": Counter({Kind.HARD: 2}), "b": Counter()}) == "By variant: a 2 came back as unknown."
     assert of_variants({}) == ""
     parts = Template("from", "shop@example.com"), Template("subject", "Hello")
@@ -58,7 +58,7 @@ def test_of_many_passes_the_last_are_shown() -> None:
     assert lines[-1].startswith("  9, ") and lines[-1].endswith("1 accepted")
 
 
-def test_copy_that_came_back_is_told_in_its_row() -> None:
+def test_copy_that_came_back_is_reported_in_its_row() -> None:
     copy = PathRecord(
         address="boss@example.org",
         status=Status.ACCEPTED,

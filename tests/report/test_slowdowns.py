@@ -42,7 +42,7 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def test_outbox_gives_back_what_it_was_told() -> None:
+def test_outbox_gives_back_what_it_was_reported() -> None:
     assert slowdowns_of({SETTING: recorded([RELAY, GOOGLE])}) == (RELAY, GOOGLE)
     assert slowdowns_of({}) == slowdowns_of({SETTING: ""}) == ()
 
@@ -69,15 +69,15 @@ def test_what_makes_no_sense_is_not_believed(kept: str) -> None:
             GOOGLE,
             10.0,
             True,
-            "google asked us to slow down 3 times, to 9.0/s at the least; now left alone until 22:24:20, then 38/s: "
+            "google asked us to slow down 3 times, to 9.0/s at the least; now paused until 22:24:20, then 38/s: "
             "421 4.7.28 unusual rate",
         ),
-        (GOOGLE, 5.0, False, "at the least; left alone until 22:24:20, then 38/s: 421"),
-        (GOOGLE, 20_000.0, True, "at the least; now as fast as before: 421"),
+        (GOOGLE, 5.0, False, "at the least; paused until 22:24:20, then 38/s: 421"),
+        (GOOGLE, 20_000.0, True, "at the least; back to full speed: 421"),
         (GOOGLE, 20_000.0, False, "3 times, to 9.0/s at the least: 421 4.7.28 unusual rate"),
         (RELAY, 5.0, True, "The relay main asked us to slow down once; now 2 connections: 421 too many"),
     ],
-    ids=["held", "held and nobody sends", "over", "over and nobody sends", "relay"],
+    ids=["held", "held and no one sends", "over", "over and no one sends", "relay"],
 )
 def test_sentence_says_who_how_often_and_what_it_gets(
     slowdown: Slowdown, later: float, is_running: bool, said: str
@@ -117,15 +117,15 @@ def test_summary_names_three_who_slowed_it_down_and_fits_the_screen() -> None:
     slowdowns = tuple(replace(GOOGLE, provider=f"provider {number}") for number in range(8))
     said = summary(Report.of(make_source([make_record()], slowdowns=slowdowns)))
     assert "\nprovider 0 asked us to slow down 3 times, to 9.0/s at the least.\n" in said
-    assert "5 others asked us to slow down, too." in said
+    assert "5 others also asked us to slow down." in said
     assert len(said.splitlines()) <= MOST_LINES
     assert "slow down" not in summary(Report.of(make_source([make_record()])))
 
 
-def test_summary_says_until_when_somebody_is_left_alone() -> None:
+def test_summary_says_until_when_someone_is_left_alone() -> None:
     until = time.time() + 3600
     said = summary(Report.of(make_source([make_record()], slowdowns=(replace(GOOGLE, until=until),))))
-    assert f"google asked us to slow down 3 times; left alone until {clock_time(until, time.time())}.\n" in said
+    assert f"google asked us to slow down 3 times; paused until {clock_time(until, time.time())}.\n" in said
 
 
 def test_page_has_a_list_of_them_only_where_there_are_any() -> None:
@@ -137,7 +137,7 @@ def test_page_has_a_list_of_them_only_where_there_are_any() -> None:
         return LexborHTMLParser(target.getvalue().decode())
 
     shown = page(RELAY, replace(GOOGLE, words="<script>alert(1)</script>"))
-    told = [item.text() for item in shown.css("ul.slowed li")]
-    assert told[0].startswith("The relay main asked us to slow down once")
-    assert "<script>" in told[1] and len(shown.css("script")) == 1
+    reported = [item.text() for item in shown.css("ul.slowed li")]
+    assert reported[0].startswith("The relay main asked us to slow down once")
+    assert "<script>" in reported[1] and len(shown.css("script")) == 1
     assert not page().css("ul.slowed")

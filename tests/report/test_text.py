@@ -45,7 +45,7 @@ def test_summary_of_a_clean_run() -> None:
     report = make_report(*some(Status.ACCEPTED, 25))
     assert summary(report, reports=[Path("runs/spring-report.csv"), Path("runs/spring-report.json")]) == (
         "Spring: 25 rows from people.csv through smtp://mail.example.com:587\n"
-        "  25 accepted  taken by the mail server\n"
+        "  25 accepted  accepted by the mail server\n"
         "Started 2023-11-14 22:13, finished after 10 s, 2.5 messages a second.\n"
         "\n"
         "Next:\n"
@@ -62,9 +62,9 @@ def test_summary_of_a_clean_run() -> None:
         ({}, False),
     ],
 )
-def test_summary_says_from_when_on_what_was_put_off_may_be_tried_again(run: dict[str, Any], is_said: bool) -> None:
+def test_summary_says_from_when_on_what_was_deferred_may_be_tried_again(run: dict[str, Any], is_said: bool) -> None:
     said = summary(make_report(*some(Status.DEFERRED, 2), **run))
-    assert ("\nWhat was put off may be tried again from 2096-10-02 07:06:40 on.\n" in said) == is_said
+    assert ("\nDeferred messages will be retried from 2096-10-02 07:06:40 on.\n" in said) == is_said
 
 
 def test_summary_of_a_rehearsal_begins_with_the_promise() -> None:
@@ -103,15 +103,15 @@ def test_summary_of_a_troubled_run_says_what_to_look_at_and_what_to_do() -> None
     ]
     assert summary(make_report(*records, ended_at=None)) == (
         "Spring: 1,261 rows from people.csv through smtp://mail.example.com:587\n"
-        "  1,200 accepted    taken by the mail server\n"
-        "     31 rejected    refused for good: unknown user 29, policy 2\n"
-        "      2 in doubt    perhaps sent: the connection broke before the answer\n"
-        "      3 deferred    put off, will be tried again: greylisted 3\n"
+        "  1,200 accepted    accepted by the mail server\n"
+        "     31 rejected    rejected permanently: unknown user 29, policy 2\n"
+        "      2 in doubt    perhaps sent: the connection broke before the reply\n"
+        "      3 deferred    deferred, will be retried: greylisted 3\n"
         "      9 pending     not tried yet\n"
         "      1 invalid     the row cannot be used: the address has no @ 1\n"
-        "      4 duplicate   the same address stands earlier in the list\n"
-        "      5 suppressed  not to be written to: in stop.txt 5\n"
-        "      6 filtered    left out by --where\n"
+        "      4 duplicate   the same address appears earlier in the list\n"
+        "      5 suppressed  on a suppression list: in stop.txt 5\n"
+        "      6 filtered    excluded by --where\n"
         "Started 2023-11-14 22:13, not finished.\n"
         "\n"
         "To look at:\n"
@@ -121,7 +121,7 @@ def test_summary_of_a_troubled_run_says_what_to_look_at_and_what_to_do() -> None
         "      550 5.1.1 no such user\n"
         "\n"
         "Next:\n"
-        "  go on with the 12 rows left: bulkmail resume runs/spring.outbox\n"
+        "  send the 12 rows left: bulkmail resume runs/spring.outbox\n"
         "  send the 2 in doubt again, perhaps twice:\n"
         "    bulkmail resume runs/spring.outbox --in-doubt retry\n"
         "  the report, row by row: bulkmail report runs/spring.outbox -o report.csv\n"
@@ -208,7 +208,7 @@ def test_summary_shows_one_row_of_each_kind_before_more_of_one() -> None:
     ("run", "line"),
     [
         pytest.param(
-            {"process": (4711, "mail\x1bhost")}, "Being sent just now, by process 4711 on mail host.", id="running"
+            {"process": (4711, "mail\x1bhost")}, "Being sent now, by process 4711 on mail host.", id="running"
         ),
         pytest.param({"started_at": None, "ended_at": None}, "Nothing was sent.", id="not-begun"),
         pytest.param({"ended_at": None}, "Started 2023-11-14 22:13, not finished.", id="stopped"),
@@ -219,7 +219,7 @@ def test_summary_says_when(run: dict[str, Any], line: str) -> None:
     assert line in summary(make_report(make_record(1, Status.PENDING), **run)).splitlines()
 
 
-def test_summary_does_not_offer_to_go_on_while_somebody_sends() -> None:
+def test_summary_does_not_offer_to_go_on_while_someone_sends() -> None:
     text = summary(make_report(*some(Status.PENDING, 1), process=(4711, "mailhost")))
     assert "resume" not in text
 
@@ -277,24 +277,24 @@ def test_styled_summary_colours_words_and_changes_none() -> None:
     assert ("Rehearsal: no mail was sent to your recipients.", "bold magenta") in found
 
 
-def test_summary_of_a_redirected_rehearsal_says_who_got_the_letters() -> None:
+def test_summary_of_a_redirected_rehearsal_says_who_got_the_messages() -> None:
     records = [
         *some(Status.ACCEPTED, 2, first=1),
         *some(Status.FILTERED, 3, first=3, reason="not drawn for the sample"),
-        *some(Status.FILTERED, 1, first=6, reason="left out by --where"),
+        *some(Status.FILTERED, 1, first=6, reason="excluded by --where"),
     ]
     report = make_report(*records, is_rehearsal=True, redirected_to="me@shop.example")
     lines = summary(report).splitlines()
-    assert lines[0] == "Rehearsal: me@shop.example got every message, nobody else was written to."
-    assert "  2 accepted  taken by the mail server" in lines
-    assert "  4 filtered  not drawn for the sample 3, left out by --where 1" in lines
+    assert lines[0] == "Rehearsal: me@shop.example got every message; your recipients got none."
+    assert "  2 accepted  accepted by the mail server" in lines
+    assert "  4 filtered  not drawn for the sample 3, excluded by --where 1" in lines
 
 
 def test_summary_counts_suppressed_copies() -> None:
     left_out = make_record(1, Status.SUPPRESSED, address="boss@example.org", reason="in stop.txt:1")
     other = make_record(1, address="team@example.org")
     said = summary(make_report(make_record(1, copies=(other, left_out)), make_record(2)))
-    assert "  2 accepted  taken by the mail server\nCopies (To, Cc, Bcc): 1 accepted, 1 suppressed.\n" in said
+    assert "  2 accepted  accepted by the mail server\nCopies (To, Cc, Bcc): 1 accepted, 1 suppressed.\n" in said
 
 
 def test_summary_says_what_became_of_copies_and_names_each_address_once() -> None:
@@ -303,7 +303,7 @@ def test_summary_says_what_became_of_copies_and_names_each_address_once() -> Non
     records = [make_record(row, copies=(dead,)) for row in range(1, 31)]
     report = make_report(*records, make_record(31, copies=(doubtful,)))
     said = summary(report)
-    assert "  31 accepted  taken by the mail server\nCopies (To, Cc, Bcc): 30 rejected, 1 in doubt.\n" in said
+    assert "  31 accepted  accepted by the mail server\nCopies (To, Cc, Bcc): 30 rejected, 1 in doubt.\n" in said
     assert said.count("dead@example.org") == 1 and "rejected: dead@example.org (copy of 30 rows)" in said
     assert "in doubt: boss@example.org (copy of 1 row)" in said
     assert "send the 1 in doubt again, perhaps twice" in said

@@ -27,7 +27,7 @@ def test_seed_hits_the_same_addresses_in_whatever_order() -> None:
     assert 60 <= len(refused(7, PEOPLE)) <= 140
 
 
-def test_what_is_put_off_is_taken_in_the_end() -> None:
+def test_what_is_deferred_is_taken_in_the_end() -> None:
     trouble = FaultInjector(Faults(defer=0.5))
     left, rounds = PEOPLE, 0
     while left:

@@ -221,7 +221,7 @@ def test_inbox_refuses_a_folder_that_is_no_maildir(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_inbox_tells_of_a_message_that_went_away(maildir: Maildir) -> None:
+def test_inbox_reports_of_a_message_that_went_away(maildir: Maildir) -> None:
     keep(maildir)
     inbox = Inbox(maildir.folder)
     maildir.clear()
@@ -231,7 +231,7 @@ def test_inbox_tells_of_a_message_that_went_away(maildir: Maildir) -> None:
         list(inbox)
 
 
-def test_inbox_tells_of_a_folder_that_cannot_be_read(maildir: Maildir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inbox_reports_of_a_folder_that_cannot_be_read(maildir: Maildir, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: Maildir) -> list[Path]:
         raise PermissionError(13, "Permission denied")
 

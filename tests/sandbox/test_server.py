@@ -219,7 +219,7 @@ async def test_sandbox_says_nothing_in_the_log_of_what_clients_do_wrong(
     assert capfd.readouterr() == ("", "")
 
 
-async def test_sandbox_leaves_a_log_level_that_somebody_chose(folder: Path) -> None:
+async def test_sandbox_leaves_a_log_level_that_someone_chose(folder: Path) -> None:
     logger = logging.getLogger("mail.log")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -255,7 +255,7 @@ async def test_sandbox_ends_with_sessions_open_and_leaves_no_task(
     assert caplog.records == []
 
 
-async def test_sandbox_bears_clients_that_vanish(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_sandbox_accepts_clients_that_vanish(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with Sandbox(folder) as sandbox:
         for _ in range(20):
             _, writer = await asyncio.open_connection(sandbox.host, sandbox.port)

@@ -110,7 +110,7 @@ async def test_answer_may_take_longer_than_a_head() -> None:
         assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
 
 
-async def test_connections_beyond_the_limit_wait_and_then_are_told_to_come_back(
+async def test_connections_beyond_the_limit_wait_and_then_are_reported_to_come_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client_connection, "MOST_CONNECTIONS", 3)

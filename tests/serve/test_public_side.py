@@ -314,7 +314,7 @@ def test_clients_are_masked() -> None:
 
 
 def sns(key: rsa.RSAPrivateKey, event: object, *, version: str = "2", **changes: str) -> bytes:
-    told = {
+    reported = {
         "Type": "Notification",
         "MessageId": "m-1",
         "TopicArn": TOPIC,
@@ -325,10 +325,10 @@ def sns(key: rsa.RSAPrivateKey, event: object, *, version: str = "2", **changes:
         **changes,
     }
     names = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
-    signed = "".join(f"{name}\n{told[name]}\n" for name in names if name in told)
+    signed = "".join(f"{name}\n{reported[name]}\n" for name in names if name in reported)
     algorithm = hashes.SHA256() if version == "2" else hashes.SHA1()  # noqa: S303
-    told["Signature"] = b64encode(key.sign(signed.encode(), padding.PKCS1v15(), algorithm)).decode()
-    return json.dumps(told).encode()
+    reported["Signature"] = b64encode(key.sign(signed.encode(), padding.PKCS1v15(), algorithm)).decode()
+    return json.dumps(reported).encode()
 
 
 def ses_bounce(kind: str = "Permanent", words: str = "smtp; 550 5.1.1 no such user") -> dict[str, Any]:

@@ -169,22 +169,22 @@ def test_key_that_others_may_read_is_refused(config: Path, tmp_path: Path) -> No
     assert code == 2 and "chmod 600" in output and KEY not in output
 
 
-def test_port_that_is_taken_is_told(config: Path) -> None:
+def test_port_that_is_taken_is_reported(config: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, output = serve(config, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
     assert code == 3 and "cannot listen" in output
 
 
 def test_serve_notifies_of_a_run_that_was_killed(start: Start, tmp_path: Path, make_campaign: MakeCampaign) -> None:
-    told, path = tmp_path / "told", tmp_path / "spring.outbox"
+    reported, path = tmp_path / "reported", tmp_path / "spring.outbox"
     with Outbox.create(path, campaign=make_campaign(), settings={}) as outbox:
         outbox.finish_loading()
         run_id = outbox.run_id
-    command = (sys.executable, "-c", "import sys; open(sys.argv[1], 'w').write(sys.stdin.read())", str(told))
+    command = (sys.executable, "-c", "import sys; open(sys.argv[1], 'w').write(sys.stdin.read())", str(reported))
     keep_note(RunNote(str(path), run_id, "spring", NotifySettings(command=command)))
     process, _ = start()
     until = time.monotonic() + 30
-    while not told.exists() or not told.read_text():
+    while not reported.exists() or not reported.read_text():
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)
-    assert json.loads(told.read_text())["data"]["name"] == "spring"
+    assert json.loads(reported.read_text())["data"]["name"] == "spring"

@@ -27,7 +27,7 @@ class Authority:
     def issue(self, flaw: str = "") -> tuple[Path, Path]:
         """The files of a certificate for localhost and of its key.
 
-        `flaw` is "wrong name", "expired", "self-signed" (by an authority that nobody knows) or nothing.
+        `flaw` is "wrong name", "expired", "self-signed" (by an authority that no one knows) or nothing.
         """
         now = datetime.datetime.now(datetime.UTC)
         day = datetime.timedelta(days=1)

@@ -62,7 +62,7 @@ service imap-login {{
 
 @dataclass(frozen=True)
 class Mailboxes:
-    """Takes mail at `port` and at the Unix socket `socket_path`, for those it was started for and nobody else."""
+    """Takes mail at `port` and at the Unix socket `socket_path`, for those it was started for and no one else."""
 
     port: int
     socket_path: Path

@@ -41,7 +41,7 @@ passdb {{
 }}
 userdb {{
   driver = static
-  args = uid=nobody gid=nogroup home=/nonexistent
+  args = uid=no one gid=nogroup home=/nonexistent
 }}
 service auth {{
   unix_listener {home}/sasl {{
@@ -87,7 +87,7 @@ class DovecotSasl:
         }
 
     def token(self, username: str, *, lifetime: float = 3600.0) -> str:
-        """A token for this user that ends so many seconds from now, or ended before (RFC 7519, HS256)."""
+        """A token for this user that ends this many seconds from now, or ended before (RFC 7519, HS256)."""
         now = int(time.time())
         claims = {"sub": username, "iat": now - 7200, "nbf": now - 7200, "exp": int(now + lifetime)}
         parts = [_encoded(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims)]
@@ -101,7 +101,7 @@ def _encoded(data: bytes) -> str:
 
 @contextmanager
 def run_dovecot_sasl(users: Mapping[str, str]) -> Iterator[DovecotSasl]:
-    """A Dovecot that knows these users by these passwords, and everybody by a token of its own."""
+    """A Dovecot that knows these users by these passwords, and everyone by a token of its own."""
     require_root()
     program = require_program("dovecot")
     # Its processes are other users: not below pytest's own folder, which only root may enter.

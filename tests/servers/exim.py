@@ -50,7 +50,7 @@ check_recipient:
 {acls}
 begin routers
 {routers}
-everybody:
+everyone:
   driver = accept
   transport = keep
 
@@ -82,7 +82,7 @@ def run_exim(
     routers: str = "",
     transports: str = "",
 ) -> Iterator[MailServer]:
-    """An Exim that keeps mail for anybody whose name does not begin with `unknown`.
+    """An Exim that keeps mail for anyone whose name does not begin with `unknown`.
 
     `settings` are main options, `authenticators` the text of that section; `acls` is added to that of the ACLs,
     `routers` and `transports` come before those that are there, with HOME for the folder of this server.

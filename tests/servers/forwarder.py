@@ -25,7 +25,7 @@ class Recording:
 
 @asynccontextmanager
 async def forwarding(port: int, *, change: Callable[[bytes], bytes] = lambda data: data) -> AsyncIterator[Recording]:
-    """Forwards to `port`; `change` is given each piece that the server says, and gives what the client is told."""
+    """Forwards to `port`; `change` is given each piece that the server says, and gives what the client is notified."""
     recording = Recording()
     open_writers: set[asyncio.StreamWriter] = set()
     now_open = 0

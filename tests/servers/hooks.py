@@ -1,4 +1,4 @@
-"""An HTTPS server that keeps the calls of webhooks and answers as it is told."""
+"""An HTTPS server that keeps the calls of webhooks and answers as it is notified."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from email.message import EmailMessage
 from pathlib import Path
 
 UNKNOWN = "unknown"
-"""Nobody whose local part begins so has a mailbox: the server answers RCPT with 550 5.1.1."""
+"""No one whose local part begins so has a mailbox: the server answers RCPT with 550 5.1.1."""
 
 
 @dataclass(frozen=True)

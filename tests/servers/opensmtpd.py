@@ -32,7 +32,7 @@ exec "{programs}/usr/sbin/smtpd" -d -f "{configuration}"
 
 @contextmanager
 def run_opensmtpd(behind: str) -> Iterator[str]:
-    """The URL of an OpenSMTPD that takes mail for everybody, and hands it on by LMTP to `HOST:PORT`."""
+    """The URL of an OpenSMTPD that takes mail for everyone, and hands it on by LMTP to `HOST:PORT`."""
     require_root()
     import pwd  # only here: Windows has none, and imports this module too
 

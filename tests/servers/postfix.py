@@ -78,7 +78,7 @@ INSTALLED = (
 
 @contextmanager
 def run_postfix(settings: Mapping[str, str] | None = None, *, below: Path | None = None) -> Iterator[MailServer]:
-    """A Postfix that keeps mail for anybody whose name does not begin with `unknown`; `settings` go into main.cf.
+    """A Postfix that keeps mail for anyone whose name does not begin with `unknown`; `settings` go into main.cf.
 
     Its folder is made `below` this one.
     """
@@ -113,7 +113,7 @@ def _lay_out(home: Path, *, port: int, settings: Mapping[str, str]) -> None:
     (home / "etc/master.cf").write_text(MASTER.format(port=port))
     (home / "etc/users").write_text(USERS)
     for file in (home / "etc").iterdir():
-        os.utime(file, (0, 0))  # Postfix waits for a file that was written this second: somebody may be writing still
+        os.utime(file, (0, 0))  # Postfix waits for a file that was written this second: someone may be writing still
     # Without it, `postfix start` first looks through the whole system, for seconds.
     (home / "queue/quick-start").touch()
 
@@ -131,7 +131,7 @@ def _create_queue(home: Path, postconf: Path) -> None:
 
 
 def _control(postfix: Path, home: Path, command: str) -> None:
-    # Its daemons inherit our output: a pipe there would keep whoever reads it waiting for ever.
+    # Its daemons inherit our output: a pipe there would keep anyone who reads it waiting for ever.
     done = subprocess.run(
         [postfix, "-c", home / "etc", command],
         stdin=subprocess.DEVNULL,

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import pytest
 
-# Not everybody has these in PATH, and mail servers live there.
+# Not everyone has these in PATH, and mail servers live there.
 SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/sbin")
 
 
@@ -56,7 +56,7 @@ def environment_of(program: Path) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens at just now."""
+    """A port on loopback that no one listens at just now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -65,9 +65,9 @@ def free_port() -> int:
 def wait_until_listening(
     port: int, *, process: subprocess.Popen[bytes] | None = None, seconds: float = 10.0, greets: bool = True
 ) -> None:
-    """Returns when somebody greets at `port`; raises if nobody does, or as soon as `process` has ended.
+    """Returns when someone greets at `port`; raises if no one does, or as soon as `process` has ended.
 
-    Where TLS comes first nobody greets: then it is enough that somebody listens.
+    Where TLS comes first no one greets: then it is enough that someone listens.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -79,7 +79,7 @@ def wait_until_listening(
                     return
         except OSError:
             time.sleep(0.02)
-    raise RuntimeError(f"nobody greets at port {port}")
+    raise RuntimeError(f"no one greets at port {port}")
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

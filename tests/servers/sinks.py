@@ -40,7 +40,7 @@ def run_sink(options: Sequence[str] = ()) -> Iterator[Sink]:
     """An smtp-sink; `options` are its own, such as `("-q", ".")` to hang up after the terminator."""
     program = require_program("smtp-sink")
     port = free_port()
-    # It refuses to run as root, and can change to nobody only then.
+    # It refuses to run as root, and can change to no one only then.
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
     with tempfile.NamedTemporaryFile(prefix="bulkmail-sink-") as counters:
         process = subprocess.Popen(

@@ -24,7 +24,7 @@ def mailboxes() -> Iterator[Mailboxes]:
 @pytest.mark.real
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("way", ["tcp", "socket"])
-async def test_letters_and_their_copies_are_in_the_mailboxes_once(mailboxes: Mailboxes, way: str) -> None:
+async def test_messages_and_their_copies_are_in_the_mailboxes_once(mailboxes: Mailboxes, way: str) -> None:
     where = f"lmtp://{mailboxes.host}:{mailboxes.port}" if way == "tcp" else f"lmtp://{mailboxes.socket_path}"
     campaign = bulkmail.compose(
         from_="Grüner Laden <shop@example.com>",

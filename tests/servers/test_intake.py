@@ -133,7 +133,7 @@ def test_new_mail_ends_the_wait(dovecot, client, store) -> None:
     opened.close()
 
 
-def test_connection_that_was_lost_is_told_and_opened_again(dovecot, client, store) -> None:
+def test_connection_that_was_lost_is_reported_and_opened_again(dovecot, client, store) -> None:
     put(client, mail(1))
     opened = source(dovecot, store)
     list(opened.batches())
@@ -148,7 +148,7 @@ def test_connection_that_was_lost_is_told_and_opened_again(dovecot, client, stor
     opened.close()
 
 
-def test_folder_that_is_not_there_is_told(dovecot, store) -> None:
+def test_folder_that_is_not_there_is_reported(dovecot, store) -> None:
     with pytest.raises(RelayError, match="cannot be opened"):
         list(source(dovecot, store, folder="Nowhere").batches())
 

@@ -84,7 +84,7 @@ def test_server_discards_a_message_that_was_not_ended(server: MailServer) -> Non
     assert server.kept()[0]["Subject"] == "Message 0"
 
 
-def test_server_tells_when_messages_are_missing(server: MailServer) -> None:
+def test_server_reports_when_messages_are_missing(server: MailServer) -> None:
     send_messages(server, 1)
     server.wait_for(1)
     with pytest.raises(

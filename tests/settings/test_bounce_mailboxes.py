@@ -67,7 +67,7 @@ def test_no_settings_are_no_mailboxes(home: Path) -> None:
         ("imapp = 'imaps://u@h.example'", "imapp"),
     ],
 )
-def test_fault_is_told_with_its_place_and_without_a_secret(home: Path, text: str, why: str) -> None:
+def test_fault_is_reported_with_its_place_and_without_a_secret(home: Path, text: str, why: str) -> None:
     with pytest.raises(ConfigError) as refused:
         load(home, f"\n[[bounces]]\n{text}\n")
     assert why in str(refused.value)

@@ -287,7 +287,7 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
         pytest.param(
             SOUND.replace('"Hello"', '"Hello \\u0007"'),
             'shop/campaign.toml:5: subject = "Hello": holds a control character',
-            "type it anew",
+            "type it again",
             id="control-character",
         ),
         pytest.param(
@@ -390,7 +390,7 @@ def test_load_says_every_fault_at_once_line_by_line(make_shop) -> None:  # type:
         ),
     ],
 )
-def test_load_refuses_a_letter_that_is_no_text(make_shop, content: bytes, message: str, hint: str) -> None:  # type: ignore[no-untyped-def]
+def test_load_refuses_a_message_that_is_no_text(make_shop, content: bytes, message: str, hint: str) -> None:  # type: ignore[no-untyped-def]
     make_shop(**{"message.txt": content})
     assert refusal("shop") == (f"shop/campaign.toml:7: {message}", hint)
 
@@ -549,13 +549,13 @@ def test_load_says_which_flag_is_wrong(shop: Path, overrides: Overrides, message
         pytest.param(
             Overrides(headers=("X-Shop: a\0b",)),
             '--header X-Shop "a b": holds a control character',
-            "type it anew",
+            "type it again",
             id="header-with-nul",
         ),
         pytest.param(
             Overrides(headers=("X\x01Shop: a",)),
             '--header X Shop "a": the header\'s name holds a control character',
-            "type it anew",
+            "type it again",
             id="header-name-with-control",
         ),
         pytest.param(
@@ -584,7 +584,7 @@ def test_load_says_which_flag_does_not_suit_the_campaign(
     assert refusal("shop", overrides) == (message, hint)
 
 
-def test_load_tells_a_fault_in_all_flags_to_be_tried_again(shop: Path) -> None:
+def test_load_reports_a_fault_in_all_flags_to_be_tried_again(shop: Path) -> None:
     message, hint = refusal(None, Overrides(subject="Hi"))
     assert message.startswith("3 things are wrong; nothing was sent:\n  --recipients is missing")
     assert hint == "fix them, then type the same again"

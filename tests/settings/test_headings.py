@@ -115,10 +115,10 @@ def test_two_signatures_are_two_tables(campaign) -> None:
         ("dkim = 5\n", "expected a list"),
     ],
 )
-def test_fault_is_told_with_its_place(refusal, more: str, said: str) -> None:
-    told = refusal(more)
-    assert said in told
-    assert "hunter2" not in told.replace('"key"', "")
+def test_fault_is_reported_with_its_place(refusal, more: str, said: str) -> None:
+    reported = refusal(more)
+    assert said in reported
+    assert "hunter2" not in reported.replace('"key"', "")
 
 
 def test_campaign_survives_the_outbox_without_its_keys(campaign) -> None:
@@ -166,14 +166,14 @@ def test_campaign_that_needs_no_keys_asks_for_none(campaign) -> None:
         (SIGNED + 'key_command = "false"', {}, "the key command false ended with exit code 1"),
     ],
 )
-def test_key_that_is_not_there_is_told_unseen(campaign, more: str, environ: dict[str, str], said: str) -> None:
+def test_key_that_is_not_there_is_reported_unseen(campaign, more: str, environ: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         find_keys(campaign(more + "\n"), environ=environ)
     assert said in str(caught.value)
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
 
 
-def test_key_without_a_place_is_told() -> None:
+def test_key_without_a_place_is_reported() -> None:
     from bulkmail.model.campaign import Template
 
     bare = Campaign("c", Template("f", "x"), Template("s", "y"), unsubscribe=Unsubscribe("https://x.example/{token}"))

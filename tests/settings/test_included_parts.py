@@ -38,7 +38,7 @@ def test_parts_are_found_through_one_another(make_shop: MakeShop) -> None:
     assert parts[-1] == Template("title.txt", "Hello\n{% include 'a.txt' if x else 'b.txt' %}")
 
 
-def test_parts_of_a_letter_by_flags_are_in_the_current_folder(shop: Path) -> None:
+def test_parts_of_a_message_by_flags_are_in_the_current_folder(shop: Path) -> None:
     Path("foot.txt").write_text("Bye")
     settings = load(
         None,

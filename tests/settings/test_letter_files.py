@@ -49,7 +49,7 @@ def message_of(settings: Settings, **fields: object):  # type: ignore[no-untyped
     return message_from_bytes(b"".join(message.buffers), policy=default)
 
 
-def test_letter_is_a_campaign() -> None:
+def test_message_is_a_campaign() -> None:
     settings = settings_of(f"{HEAD}\nHi, {{{{name}}}},\n\nYour number is {{{{number}}}}.\n")
     assert settings.name == "message"
     assert settings.is_folder
@@ -61,7 +61,7 @@ def test_letter_is_a_campaign() -> None:
     assert message.get_content() == "Hi, Bob,\r\n\r\nYour number is 42.\r\n"
 
 
-def test_letter_has_its_runs_beside_it() -> None:
+def test_message_has_its_runs_beside_it() -> None:
     settings = settings_of(f"{HEAD}\nx", "post/message.txt")
     path = run_path(settings, rehearsal=False)
     assert path == Path("post/runs/message.outbox")
@@ -75,7 +75,7 @@ def test_headers_go_where_they_belong_in_any_case() -> None:
     settings = settings_of(
         "to: {{ name }} <{{ row['email'] }}>\nSubject: a\n  b\nfrom: me@example.org\nReply-to: r@example.org\n"
         "CC: c@example.org\nBcc: b@example.org\nX-Shop: {{ number }}\nReturn-Path: bounce@example.org\n"
-        "MIME-Version: 1.0\n{# nobody sees this #}\nList-Id: <news.example.org>\n\nx\n"
+        "MIME-Version: 1.0\n{# no one sees this #}\nList-Id: <news.example.org>\n\nx\n"
     )
     campaign = settings.campaign
     assert campaign.to_name and campaign.to_name.text == "{{ name }}"
@@ -234,7 +234,7 @@ def test_rows_that_all_go_to_one_address_are_no_duplicates() -> None:
 
 
 @pytest.mark.parametrize("subject", ["", "SUBJECT:\n", "Subject:  \n"], ids=["none", "empty", "blank"])
-def test_letter_may_do_without_a_subject(subject: str) -> None:
+def test_message_may_do_without_a_subject(subject: str) -> None:
     message = message_of(settings_of(f"TO: {{{{ email }}}}\nFROM: me@example.org\n{subject}\nx"))
     assert message["Subject"] is None
     assert message.get_content() == "x\r\n"
@@ -245,7 +245,7 @@ def test_subject_that_a_row_leaves_empty_is_refused() -> None:
         message_of(settings_of(f"{HEAD.replace('Numbers for {{name}}', '{{ name }}')}\nx"), name="")
 
 
-def test_subject_of_a_flag_is_that_of_a_letter_without() -> None:
+def test_subject_of_a_flag_is_that_of_a_message_without() -> None:
     settings = settings_of("TO: {{ email }}\nFROM: me@example.org\n\nx", subject="Numbers")
     assert message_of(settings)["Subject"] == "Numbers"
 
@@ -338,7 +338,7 @@ def test_part_of_another_type_is_a_file() -> None:
     assert [part.get_payload(decode=True) for part in message.iter_attachments()] == [b"%PDF-1", b"notes", b"DUMMY"]
 
 
-def test_attachments_are_of_everybody_and_of_rows(here: Path) -> None:
+def test_attachments_are_of_all_and_of_rows(here: Path) -> None:
     (here / "post").mkdir()
     (here / "post" / "file1.docx").write_bytes(b"one")
     (here / "file2.pdf").write_bytes(b"two")
@@ -449,7 +449,7 @@ def test_picture_of_a_folder_that_is_attached_as_well_is_there_twice(here: Path)
         *("syntax", "encoding", "picture-missing"),
     ],
 )
-def test_fault_of_a_letter_is_told_with_its_line(text: str, fault: str) -> None:
+def test_fault_of_a_message_is_reported_with_its_line(text: str, fault: str) -> None:
     with pytest.raises(ConfigError) as caught:
         settings_of(text)
     assert fault in str(caught.value)
@@ -461,19 +461,19 @@ def test_error_in_a_body_names_the_line_of_the_file() -> None:
             message_of(settings_of(f"{HEAD}Content-Type: {content_type}\n\nHi\n{{{{ nmae }}}}"))
 
 
-def test_letter_may_have_windows_line_ends_and_a_mark() -> None:
+def test_message_may_have_windows_line_ends_and_a_mark() -> None:
     Path("message.txt").write_bytes(("\ufeff" + f"{HEAD}\nx\n").replace("\n", "\r\n").encode())
     settings = load("message.txt", Overrides(recipients="people.csv"), environ={})
     assert message_of(settings).get_content() == "x\r\n"
 
 
-def test_flags_go_before_the_letter() -> None:
+def test_flags_go_before_the_message() -> None:
     settings = settings_of(f"{HEAD}\nx", subject="Other", address_column="name")
     assert settings.campaign.subject.text == "Other"
     assert settings.list_options.address_column == "name"
 
 
-def test_letter_without_a_list_says_how_to_name_one() -> None:
+def test_message_without_a_list_says_how_to_name_one() -> None:
     Path("message.txt").write_text(f"{HEAD}\nx")
     with pytest.raises(ConfigError, match="--recipients is missing"):
         load("message.txt", environ={})

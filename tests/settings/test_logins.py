@@ -162,7 +162,7 @@ def test_token_without_a_name_is_refused() -> None:
         find_tokens(Relay(Kind.SMTP, host="mail.example.com", port=587, token_from="env:TOKEN"), environ={})
 
 
-def test_token_file_is_read_anew_each_time(tmp_path: Path) -> None:
+def test_token_file_is_read_again_each_time(tmp_path: Path) -> None:
     path = tmp_path / "token"
     fetch = find_tokens(token_relay(token_from=write_secret(path, "first\n")), environ={})
     assert fetch is not None
@@ -219,7 +219,7 @@ def test_new_refresh_token_is_kept_where_the_old_one_was(tmp_path: Path) -> None
     assert sorted(tmp_path.iterdir()) == [link, path]
 
 
-def test_refresh_token_that_cannot_be_kept_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_refresh_token_that_cannot_be_kept_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     place = write_secret(folder / "refresh", "old\n")

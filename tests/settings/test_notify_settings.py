@@ -81,7 +81,7 @@ def test_address_of_a_webhook_may_be_a_secret(notify_of: Callable[[str], NotifyS
         ('mial = "me@shop.example"', '9: [notify] has no key "mial"'),
     ],
 )
-def test_notify_setting_that_cannot_be_used_is_told_with_its_line(
+def test_notify_setting_that_cannot_be_used_is_reported_with_its_line(
     notify_of: Callable[[str], NotifySettings], table: str, said: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:

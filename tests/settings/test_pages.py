@@ -103,7 +103,7 @@ def test_pictures_stay_out_if_the_campaign_says_so(make_shop: MakeShop) -> None:
         ("a\\b.png", "which is not in shop"),
     ],
 )
-def test_picture_that_cannot_come_along_is_told(
+def test_picture_that_cannot_come_along_is_reported(
     make_shop: MakeShop, monkeypatch: pytest.MonkeyPatch, source: str, fault: str
 ) -> None:
     monkeypatch.setattr("bulkmail.settings.body_files.LARGEST_IMAGE", 100)
@@ -114,13 +114,13 @@ def test_picture_that_cannot_come_along_is_told(
     assert fault in fault_of()
 
 
-def test_pictures_of_a_letter_by_flags_are_found_beside_it(make_shop: MakeShop) -> None:
+def test_pictures_of_a_message_by_flags_are_found_beside_it(make_shop: MakeShop) -> None:
     make_shop(**{"message.html": "<img src=logo.png>", "logo.png": b"PNG"})
     typed = Overrides(html="shop/message.html", sender="a@example.org", subject="x", to=("b@example.org",))
     assert [image.content for image in load(None, typed, environ={}).campaign.images] == [b"PNG"]
 
 
-def test_page_that_cannot_be_read_is_told_once(make_shop: MakeShop) -> None:
+def test_page_that_cannot_be_read_is_reported_once(make_shop: MakeShop) -> None:
     make_shop(f'{HEAD}html = "message.html"\n', **{"message.html": "a\n{% if %}"})
     assert fault_of().count("message.html:2") == 1
     make_shop(f'{HEAD}html = "message.html"\n', folder="odd", **{"message.html": "a\n\ufdd0"})
@@ -131,7 +131,7 @@ def test_page_that_cannot_be_read_is_told_once(make_shop: MakeShop) -> None:
 # --- files of rows
 
 
-def test_files_of_rows_are_told_from_those_of_everybody(make_shop: MakeShop) -> None:
+def test_files_of_rows_are_reported_from_those_of_all(make_shop: MakeShop) -> None:
     shop = make_shop(
         f'{HEAD}text = "message.txt"\nattachments = ["menu.pdf", "{{{{ id }}}}.pdf", '
         '{ file = "terms.pdf", name = "{{ name }}.pdf", type = "application/x-pdf", optional = true }]\n',
@@ -214,7 +214,7 @@ def test_page_is_read_in_the_encoding_that_it_says(make_shop: MakeShop, said: st
         (b"%PDF-1.7 x", "a PDF"),
     ],
 )
-def test_what_is_no_text_is_told_as_what_it_is(make_shop: MakeShop, content: bytes, what: str) -> None:
+def test_what_is_no_text_is_reported_as_what_it_is(make_shop: MakeShop, content: bytes, what: str) -> None:
     make_shop(f'{HEAD}html = "message.html"\n', **{"message.html": content})
     assert f"is {what}" in fault_of()
     assert "save it as plain text (.txt) or as a web page (.html)" in fault_of()

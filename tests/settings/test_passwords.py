@@ -1,4 +1,4 @@
-"""Where the password is looked for, and that nobody sees it on the way."""
+"""Where the password is looked for, and that no one sees it on the way."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def refusal(relay: Relay, environ: dict[str, str] | None = None) -> tuple[str, s
 
 
 def never(question: str) -> str:
-    raise AssertionError("nobody is to be asked")
+    raise AssertionError("no one is to be asked")
 
 
 def install_keyring(
@@ -240,7 +240,7 @@ def test_keyring_without_an_entry_passes_the_question_on(monkeypatch: pytest.Mon
     assert found(find_password(relay_with("keyring:"), ask=never, environ=ENVIRON)) == PASSWORD
     assert found(find_password(relay_with("keyring:"), ask=lambda question: PASSWORD, environ={})) == PASSWORD
     assert refusal(relay_with("keyring:")) == (
-        "smtp://ann@example.com@mail.example.com:587 wants a password, and none was found",
+        "smtp://ann@example.com@mail.example.com:587 needs a password, and none was found",
         "type: keyring set mail.example.com ann@example.com",
     )
 
@@ -266,9 +266,9 @@ def test_keyring_that_is_not_installed_is_said_so(monkeypatch: pytest.MonkeyPatc
     )
 
 
-def test_no_password_and_nobody_to_ask_is_refused() -> None:
+def test_no_password_and_no_one_to_ask_is_refused() -> None:
     assert refusal(relay_with()) == (
-        "smtp://ann@example.com@mail.example.com:587 wants a password, and none was found",
+        "smtp://ann@example.com@mail.example.com:587 needs a password, and none was found",
         "set BULKMAIL_PASSWORD, or write password_file or password_command into [relay]",
     )
 

@@ -153,7 +153,7 @@ def test_variable_names_the_places_that_may_run_theirs(here: Path, monkeypatch: 
     assert (has_run(mine), has_run(evil)) == (True, False)
 
 
-def test_outbox_of_somebody_else_runs_nothing(here: Path) -> None:
+def test_outbox_of_someone_else_runs_nothing(here: Path) -> None:
     mine = unsubscribing(here / "mine")
     run("allow", mine)
     outbox = here / "foreign.outbox"

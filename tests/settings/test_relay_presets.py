@@ -170,7 +170,7 @@ def test_what_the_campaign_says_goes_before_the_preset(tmp_path: Path) -> None:
         ("hello", "is not a relay URL"),
     ],
 )
-def test_fault_in_a_preset_is_told(tmp_path: Path, relay: str, what: str) -> None:
+def test_fault_in_a_preset_is_reported(tmp_path: Path, relay: str, what: str) -> None:
     with pytest.raises(ConfigError) as caught:
         campaign_of(tmp_path, f'relay = "{relay}"\n{TOP}')
     assert what in str(caught.value)

@@ -26,7 +26,7 @@ def relay_of(campaign: str = "shop", **overrides: object) -> Relay | None:
     return load(campaign, Overrides(**overrides)).relay  # type: ignore[arg-type]
 
 
-def test_relay_is_none_when_nobody_names_one(make_shop: MakeShop) -> None:
+def test_relay_is_none_when_no_one_names_one(make_shop: MakeShop) -> None:
     make_shop(MESSAGE)
     assert relay_of() is None
 
@@ -230,7 +230,7 @@ def test_connections_may_be_said_in_three_places(make_shop: MakeShop, tables: st
         pytest.param(
             f'{URL}\nusername = "ann\\r\\nx"',
             "9: username: the user name holds a control character",
-            "type it anew",
+            "type it again",
             id="username-with-line-end",
         ),
         pytest.param(

@@ -108,7 +108,9 @@ def test_plain_texts_may_name_several_relays(make_shop: MakeShop) -> None:
         pytest.param(MAIN + "[[relay]]\nweight = 2\n", ["has no url"], id="no-url"),
     ],
 )
-def test_relays_that_cannot_be_used_are_told_with_what_to_do(make_shop: MakeShop, toml: str, words: list[str]) -> None:
+def test_relays_that_cannot_be_used_are_reported_with_what_to_do(
+    make_shop: MakeShop, toml: str, words: list[str]
+) -> None:
     make_shop(MESSAGE + toml)
     said = refusal()
     assert "shop/campaign.toml:" in said
@@ -122,7 +124,7 @@ def test_fault_of_the_second_relay_names_its_own_line(make_shop: MakeShop) -> No
     assert refusal().startswith(f"shop/campaign.toml:{line}: weight = 0")
 
 
-def test_overlap_is_mended_by_a_relay_that_names_both(make_shop: MakeShop) -> None:
+def test_overlap_is_fixed_by_a_relay_that_names_both(make_shop: MakeShop) -> None:
     make_shop(
         MESSAGE + MAIN + 'recipients = ["gmail.com"]\nsenders = ["*", "shop.example"]\n' + SPARE
         + 'senders = ["shop.example"]\n'

@@ -48,7 +48,7 @@ def test_run_of_a_campaign_is_called_by_its_name(make_shop: MakeShop) -> None:
     assert run_path(load("shop"), rehearsal=False) == Path("shop/runs/Spring-news-more-v2.outbox")
 
 
-def test_run_by_flags_is_called_by_list_and_letter(shop: Path) -> None:
+def test_run_by_flags_is_called_by_list_and_message(shop: Path) -> None:
     settings = by_flags(recipients="shop/people.csv")
     digits = settings.campaign.fingerprint[:8]
     assert run_path(settings, rehearsal=False) == Path(f"runs/people-{digits}.outbox")
@@ -104,7 +104,7 @@ def test_find_run_takes_the_latest_of_a_campaign(shop: Path, campaign: str) -> N
     assert find_run(campaign) == latest
 
 
-def test_find_run_passes_over_rehearsals_when_told(shop: Path) -> None:
+def test_find_run_passes_over_rehearsals_on_request(shop: Path) -> None:
     real = touch_run("shop/runs/shop.outbox", at=100)
     rehearsal = touch_run("shop/runs/shop.rehearsal.outbox", at=200)
     assert find_run("shop", rehearsals=False) == real
@@ -138,7 +138,7 @@ def test_find_run_knows_a_campaign_that_can_no_longer_be_loaded(make_shop: MakeS
     assert find_run("shop") == run
 
 
-def test_find_run_tells_campaigns_of_one_folder_apart(shop: Path) -> None:
+def test_find_run_reports_campaigns_of_one_folder_apart(shop: Path) -> None:
     Path("shop/autumn.toml").write_text(SOUND)
     touch_run("shop/runs/shop.outbox", at=200)
     autumn = touch_run("shop/runs/autumn.outbox", at=100)

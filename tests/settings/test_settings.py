@@ -31,7 +31,7 @@ def test_address_of_a_list_without_one_is_made_of_its_fields(make_shop: MakeShop
     assert settings.campaign.to is None
 
 
-def test_addresses_of_a_row_stand_in_to_with_those_of_everybody(make_shop: MakeShop) -> None:
+def test_addresses_of_a_row_stand_in_to_with_those_of_all(make_shop: MakeShop) -> None:
     toml = (
         SOUND.replace('"people.csv"', '{ file = "people.csv", address = "{{ a }}, {{ b }}" }') + 'to = "c@x.example"\n'
     )
@@ -238,7 +238,7 @@ def test_flags_alone_make_a_campaign(shop: Path) -> None:
     assert settings.relay is None
 
 
-def test_letter_is_read_from_standard_input(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message_is_read_from_standard_input(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfHello\r\nyou\r")))
     settings = load("shop", Overrides(text="-"))
     assert settings.campaign.text == Template("<stdin>", "Hello\nyou\n")
@@ -263,7 +263,7 @@ def test_flags_may_name_a_pipe(shop: Path) -> None:
     assert settings.campaign.text.text == "Hello from a pipe\n"
 
 
-def test_letter_is_the_same_with_any_line_ends_and_mark(make_shop: MakeShop) -> None:
+def test_message_is_the_same_with_any_line_ends_and_mark(make_shop: MakeShop) -> None:
     make_shop(folder="unix", **{"message.txt": "Hello\nyou\n"})
     make_shop(("\ufeff" + SOUND).replace("\n", "\r\n"), folder="windows", **{"message.txt": "\ufeffHello\r\nyou\r\n"})
     assert load("unix").campaign.fingerprint == load("windows").campaign.fingerprint
@@ -304,7 +304,7 @@ def test_schedule_is_kept_to_its_end(make_shop: MakeShop) -> None:
     assert retry.delay(30, age=29.5 * 86400, jitter=0.5) == 86400
 
 
-def test_schedules_of_relays_and_lanes_stand_beside_that_of_recipients(make_shop: MakeShop) -> None:
+def test_schedules_of_relays_and_providers_stand_beside_that_of_recipients(make_shop: MakeShop) -> None:
     written = '[sending.retry]\nrecipient = "1m, 1h"\nrelay = "30s, 1m, 5m*3"\nmailbox_provider = "5m, 1h"\n'
     make_shop(f"{SOUND}{written}")
     pace = load("shop").pace

@@ -67,11 +67,11 @@ def test_campaign_comes_before_the_environment_and_that_before_the_user(
         ('soft = "often"', 'write "3 in 60d, until 180d"'),
         ("hard = -1", "is no number of bounces"),
         ('unsigned = "hard"', 'write unsigned = "soft"'),
-        ('honour = ["hard"]', 'has no key "honour"'),
+        ('apply = ["hard"]', 'has no key "apply"'),
         ("[serve]\nkeys = []", "serve"),
     ],
 )
-def test_fault_is_told_with_its_line_and_what_to_write(make_shop: MakeShop, toml: str, said: str) -> None:
+def test_fault_is_reported_with_its_line_and_what_to_write(make_shop: MakeShop, toml: str, said: str) -> None:
     assert said in refusal(f"[suppressions]\n{toml}\n", make_shop)
 
 
@@ -91,7 +91,7 @@ def test_list_mail_must_apply_unsubscribes(make_shop: MakeShop, message: str, wh
     assert f"the message has {what}" in str(caught.value) and 'add "unsubscribe"' in caught.value.hint
 
 
-def test_faults_of_the_user_are_told_with_those_of_the_campaign(make_shop: MakeShop, state_folder: Path) -> None:
+def test_faults_of_the_user_are_reported_with_those_of_the_campaign(make_shop: MakeShop, state_folder: Path) -> None:
     path = write_user_file(state_folder, "[suppressions]\nhard = 1000\nfiel = 'x'\n[supressions]\n")
     said = refusal('[suppressions]\nsoft = "x"\n', make_shop)
     for place in (f"{path}:2: hard", f"{path}:3:", f"{path}:4:", "campaign.toml:9: soft"):

@@ -73,7 +73,7 @@ def test_replies_table_asks_for_bounded_times() -> None:
         ("example.org", "example.org"),
     ],
 )
-def test_lanes_table_knows_providers(domain: str, provider: str) -> None:
+def test_providers_table_knows_providers(domain: str, provider: str) -> None:
     assert known_providers().of(domain) == provider
 
 
@@ -90,11 +90,11 @@ def test_lanes_table_knows_providers(domain: str, provider: str) -> None:
         ("mx.zoho.eu", "zoho"),
     ],
 )
-def test_lanes_table_knows_exchangers(host: str, provider: str) -> None:
+def test_providers_table_knows_exchangers(host: str, provider: str) -> None:
     assert known_providers().of_exchangers([host]) == provider
 
 
-def test_lanes_table_is_in_order() -> None:
+def test_providers_table_is_in_order() -> None:
     providers = known_providers().by_name.values()
     for field in ("domains", "exchangers"):
         names = [name for provider in providers for name in getattr(provider, field)]

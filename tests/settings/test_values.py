@@ -97,7 +97,7 @@ def test_prices_keep_their_digits(folder: Path) -> None:
         (TOP, ("email=x",), '--set: "email" means something else in a template'),
     ],
 )
-def test_fault_is_told_with_its_place(folder: Path, text: str, typed: tuple[str, ...], expected: str) -> None:
+def test_fault_is_reported_with_its_place(folder: Path, text: str, typed: tuple[str, ...], expected: str) -> None:
     (folder / "broken.json").write_text('{"a": ')
     (folder / "broken.csv").write_text("a,b\n1,2,3\n")
     (folder / "twice.csv").write_text("a,a\n1,2\n")

@@ -103,13 +103,13 @@ def test_every_file_is_a_part_of_the_message(folder: Path) -> None:
         ('text = { file = "message-de.txt", fallback = "message-en.txt" }', "names the same file for every row"),
     ],
 )
-def test_fault_is_told_before_anything_is_sent(folder: Path, body: str, what: str) -> None:
+def test_fault_is_reported_before_anything_is_sent(folder: Path, body: str, what: str) -> None:
     with pytest.raises(ConfigError) as caught:
         composer(folder, f"{body}\n")
     assert what in str(caught.value)
 
 
-def test_broken_file_is_told_although_no_row_names_it(folder: Path) -> None:
+def test_broken_file_is_reported_although_no_row_names_it(folder: Path) -> None:
     (folder / "message-fr.txt").write_text("{% if %}")
     with pytest.raises(ConfigError, match=r"message-fr\.txt:1"):
         composer(folder, 'text = "message-{{ lang }}.txt"\n')

@@ -67,7 +67,7 @@ def session_to() -> SessionTo:
             yield session
         finally:
             session.abort()
-            await asyncio.sleep(0)  # so that the transport is told before the loop ends
+            await asyncio.sleep(0)  # so that the transport is notified before the loop ends
 
     return open_session
 

@@ -273,7 +273,7 @@ async def test_tls_is_closed_in_good_manners_after_quit() -> None:
     await leaving
 
 
-async def test_any_octet_in_the_buffers_pauses(session_to: SessionTo) -> None:
+async def test_any_byte_in_the_buffers_pauses(session_to: SessionTo) -> None:
     over_tls = NarrowTransport()
     Connection(over_tls, protocol(), timeouts=Timeouts()).abort()
     assert over_tls.limits == (1, 0)  # TLS transports pause at the limit, plain ones above it
@@ -306,7 +306,7 @@ async def test_patience_in_the_body_is_for_a_piece(make_message: MakeMessage, st
     line.abort()
 
 
-async def test_every_octet_of_a_reply_renews_patience(make_message: MakeMessage, session_to: SessionTo) -> None:
+async def test_every_byte_of_a_reply_renews_patience(make_message: MakeMessage, session_to: SessionTo) -> None:
     answer = Split("250 2.1.0 " + "x" * 300)
     async with ScriptedRelay(mail=answer) as relay, session_to(relay, mail=0.25) as session:
         started = asyncio.get_running_loop().time()

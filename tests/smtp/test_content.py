@@ -70,5 +70,5 @@ def test_a_large_buffer_is_not_copied() -> None:
     assert sum(map(len, shared)) > len(attachment) - LONGEST_PIECE
 
 
-def test_a_short_letter_is_one_piece() -> None:
+def test_a_short_message_is_one_piece() -> None:
     assert len(list(wire_pieces([b"a\r\n"] * 50))) == 1

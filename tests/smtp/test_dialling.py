@@ -100,7 +100,7 @@ async def test_dial_finds_the_address_that_answers(
         pytest.param([OSError("strange")], Breakage.UNREACHABLE, "cannot be reached", id="without a number"),
     ],
 )
-async def test_dial_says_why_nobody_answers(
+async def test_dial_says_why_no_one_answers(
     network: Network, errors: list[OSError], kind: Breakage, words: str
 ) -> None:
     network.behaviours = {f"10.0.0.{number}": error for number, error in enumerate(errors)}

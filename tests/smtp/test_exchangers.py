@@ -59,7 +59,7 @@ async def test_slow_name_server_is_not_waited_for() -> None:
     assert await Exchangers(names, timeout=0.01).find("example.org") == ()
 
 
-async def test_whoever_waits_asks_himself_when_the_first_is_cancelled() -> None:
+async def test_those_who_waits_asks_himself_when_the_first_is_cancelled() -> None:
     names = Names({"example.org": ("mx",)}, delay=0.05)
     exchangers, found = Exchangers(names), list[tuple[str, ...]]()
 

@@ -1,4 +1,4 @@
-"""LMTP and Unix sockets: a greeting of its own, a reply for each recipient, no TLS where nobody can listen."""
+"""LMTP and Unix sockets: a greeting of its own, a reply for each recipient, no TLS where no one can listen."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_refused_recipient_has_no_reply_to_the_end(
         assert relay.violations == []
 
 
-async def test_session_goes_on_when_nobody_was_accepted(make_message: MakeMessage, extensions: tuple[str, ...]) -> None:
+async def test_session_goes_on_when_no_one_was_accepted(make_message: MakeMessage, extensions: tuple[str, ...]) -> None:
     answers = ["550 5.1.1 who?", "550 5.1.1 who?", "451 4.3.0 later"]
     async with ScriptedRelay(is_lmtp=True, rcpt=answers, extensions=extensions) as relay:
         async with session_over(url_of(relay)) as session:
@@ -142,7 +142,7 @@ async def test_421_between_the_replies_decides_its_own_recipient(
         assert isinstance(events[1], Reply) and (events[1].code, events[1].stage) == (421, Stage.END)
 
 
-async def test_server_that_knows_no_lmtp_is_told_apart(extensions: tuple[str, ...]) -> None:
+async def test_server_that_knows_no_lmtp_is_reported_apart(extensions: tuple[str, ...]) -> None:
     async with ScriptedRelay(extensions=extensions) as relay:
         with pytest.raises(SessionRefused) as raised:
             await Single.to(Relay.parse(url_of(relay)), None, tls_context=None)
@@ -169,18 +169,18 @@ async def test_messages_go_over_a_unix_socket(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="asyncio has no Unix sockets on Windows")
-async def test_socket_that_cannot_be_reached_is_told(extensions: tuple[str, ...], short_path: Path) -> None:
+async def test_socket_that_cannot_be_reached_is_reported(extensions: tuple[str, ...], short_path: Path) -> None:
     (short_path / "file").touch()
     (short_path / "left").touch()
     async with ScriptedRelay(socket_path=str(short_path / "stale"), extensions=extensions):
         pass
-    told = {}
+    reported = {}
     for name in ("none", "file", "stale"):
         with pytest.raises(SessionRefused) as raised:
             await Single.to(Relay.parse(f"lmtp://{short_path / name}"), None, tls_context=None)
         event = raised.value.event
         assert isinstance(event, Fault) and event.stage is Stage.CONNECT
-        told[name] = event.kind
+        reported[name] = event.kind
         assert str(short_path / name) in event.what
-    assert told["none"] is Breakage.UNREACHABLE
-    assert told["file"] is Breakage.REFUSED
+    assert reported["none"] is Breakage.UNREACHABLE
+    assert reported["file"] is Breakage.REFUSED

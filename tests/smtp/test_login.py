@@ -1,4 +1,4 @@
-"""Which way is taken to log in, what is said on it, and that nobody is believed too easily."""
+"""Which way is taken to log in, what is said on it, and that no one is believed too easily."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ async def test_server_that_does_not_prove_itself_is_not_believed() -> None:
 
 
 class Server:
-    """Says these replies, one for each line it is told."""
+    """Says these replies, one for each line it is notified."""
 
     def __init__(self, *replies: tuple[int, bytes]) -> None:
         self.heard: list[bytes] = []
@@ -280,7 +280,7 @@ async def test_token_is_renewed_before_its_end() -> None:
     assert await tokens.current() is second
 
 
-async def test_token_that_nobody_gives_in_time_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_token_that_no_one_gives_in_time_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     import threading
 
     done = threading.Event()

@@ -117,7 +117,7 @@ def test_lone_dot_answers_354_after_the_only_recipient_was_refused() -> None:
 
 
 def test_354_after_a_refused_sender_with_an_accepted_recipient_is_never_ended() -> None:
-    """Its end would be mail from somebody else, or an empty one."""
+    """Its end would be mail from someone else, or an empty one."""
     talk = Talk(Mode.PIPELINING, messages=2)
     talk.written()
     talk.hears(b"503 5.5.1 nested MAIL\r\n", OK, GO)
@@ -540,7 +540,7 @@ class Counting:
                 if len(rest) < size:
                     break
                 rest = rest[size:]
-                replies.append(OK if self.is_valid else b"503 5.5.1 nobody\r\n")
+                replies.append(OK if self.is_valid else b"503 5.5.1 no one\r\n")
                 self.is_free = self.is_free or self.is_valid
             elif line == b"RSET":
                 self.idle += not self.is_free
@@ -598,7 +598,7 @@ def test_refused_reset_without_an_end_of_the_session_leaves_in_doubt() -> None:
     assert second is not None and judge(second).outcome is Outcome.IN_DOUBT
 
 
-def test_letter_taken_behind_a_refused_reset_is_accepted() -> None:
+def test_message_taken_behind_a_refused_reset_is_accepted() -> None:
     talk = deep(2)
     talk.protocol.window.size = 4
     talk.written()
@@ -617,7 +617,7 @@ def test_server_that_goes_on_behind_a_refused_reset_may_have_taken_what_it_did_n
     assert second is not None and judge(second).outcome is Outcome.IN_DOUBT
 
 
-def test_chunk_for_nobody_stays_refused_whatever_the_server_says_to_it() -> None:
+def test_chunk_for_no_one_stays_refused_whatever_the_server_says_to_it() -> None:
     talk = deep(1)
     talk.written()
     talk.hears(OK, NO, b"250 2.0.0 queued\r\n")

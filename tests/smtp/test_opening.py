@@ -129,7 +129,7 @@ async def test_ehlo_name_that_is_none_is_refused_by_name() -> None:
     assert relay.commands == []
 
 
-# Nobody there
+# No one there
 
 
 @contextmanager
@@ -466,7 +466,7 @@ async def test_refused_starttls_is_not_followed_by_clear_text(
         pytest.param(b"220 go\r\n\r\n", id="an empty line"),
     ],
 )
-async def test_octets_after_the_220_of_starttls_abort(answer: bytes, good_tls: ssl.SSLContext, ca_file: Path) -> None:
+async def test_bytes_after_the_220_of_starttls_abort(answer: bytes, good_tls: ssl.SSLContext, ca_file: Path) -> None:
     async with ScriptedRelay(tls=good_tls, starttls=answer) as relay:
         event = await refused(url(relay, f"ca_file={ca_file}"))
     assert isinstance(event, Fault)
@@ -625,7 +625,7 @@ async def test_one_login_with_one_mechanism(
 
 
 @pytest.mark.parametrize("answer", ["454 4.7.0 temporary", "534 5.7.9 weak", "421 4.7.0 too many logins"])
-async def test_refused_login_is_told_as_it_was_said(answer: str) -> None:
+async def test_refused_login_is_reported_as_it_was_said(answer: str) -> None:
     async with ScriptedRelay(auth={"ann": PASSWORD}, login=answer) as relay:
         event = await refused(url(relay, "tls=off&auth=plaintext"), ANN)
     assert isinstance(event, Reply)
@@ -699,7 +699,7 @@ async def test_password_and_no_login_offered(good_tls: ssl.SSLContext, ca_file: 
     assert "offers no login" in event.what
 
 
-async def test_password_never_goes_in_clear_text_unless_told_so() -> None:
+async def test_password_never_goes_in_clear_text_unless_reported_so() -> None:
     async with ScriptedRelay(auth={"ann": PASSWORD}) as relay:
         event = await refused(url(relay, "tls=off"), ANN)
         assert isinstance(event, Fault)

@@ -31,7 +31,7 @@ async def sent(relay: ScriptedRelay, policy: PeerPolicy, messages: list[Message]
 
 
 class ShowsOut:
-    """Ends a session with 421 at the first RCPT behind so many refused ones; only `ann` has a mailbox."""
+    """Ends a session with 421 at the first RCPT behind this many refused ones; only `ann` has a mailbox."""
 
     def __init__(self, most: int, *, refusal: str) -> None:
         self.most, self.refusal, self.refused = most, refusal, 0
@@ -60,7 +60,7 @@ async def test_server_that_ends_sessions_after_refusals_is_left_before(
         assert not session.usable
         second, session = await sent(relay, policy, people)
         assert [event.code for event in second if isinstance(event, Reply)] == [int(refusal[:3])] * 3
-        assert not session.usable  # it was left before it could strike somebody
+        assert not session.usable  # it was left before it could strike someone
         assert relay.commands[-1] == "QUIT"
         third, session = await sent(relay, policy, people[3:])
         assert [event.code for event in third if isinstance(event, Reply)] == [int(refusal[:3]), 250]
@@ -69,7 +69,7 @@ async def test_server_that_ends_sessions_after_refusals_is_left_before(
     assert relay.violations == []
 
 
-async def test_accepted_message_begins_the_count_anew(make_message: MakeMessage) -> None:
+async def test_accepted_message_begins_the_count_again(make_message: MakeMessage) -> None:
     script = ShowsOut(3, refusal="550 5.1.1 who?")
     policy = PeerPolicy()
     bad, good = make_message(to="nobody@example.com"), make_message(to="ann@example.com")
@@ -89,7 +89,7 @@ async def test_accepted_message_begins_the_count_anew(make_message: MakeMessage)
         pytest.param({"data": ["250 ok"]}, id="250 to DATA"),
     ],
 )
-async def test_server_that_bears_no_pipelining_is_spoken_to_plainly_and_the_notice_says_so(
+async def test_server_that_accepts_no_pipelining_is_spoken_to_plainly_and_the_notice_says_so(
     make_message: MakeMessage, misbehaviour: dict[str, Any]
 ) -> None:
     notices: list[str] = []

@@ -33,7 +33,7 @@ def message(content: bytes = MESSAGE) -> Message:
 
 
 class Talk:
-    """Transactions with somebody who grants every mark at once, unless told otherwise."""
+    """Transactions with someone who grants every mark at once, unless told otherwise."""
 
     def __init__(self, *, grants_marks: bool = True) -> None:
         self.protocol = Protocol(Terms(Capabilities()), PeerPolicy(), peer="mail.example.com")

@@ -120,8 +120,8 @@ def test_lifetime_is_a_number_or_unknown(lifetime: object) -> None:
 
 
 def test_refused_grant_says_why_and_hides_secrets() -> None:
-    told = {"error": "invalid_grant", "error_description": f"Token {REFRESH} has expired\r\nfor {CLIENT}"}
-    error = failure((400, told))
+    reported = {"error": "invalid_grant", "error_description": f"Token {REFRESH} has expired\r\nfor {CLIENT}"}
+    error = failure((400, reported))
     assert error.kind is Breakage.NO_TOKEN
     assert str(error) == ("127.0.0.1 gives us no access token: 400 invalid_grant: Token *** has expired for ***")
 

@@ -131,7 +131,7 @@ async def test_cancellation_aborts_at_each_stage(make_message: MakeMessage, sess
     assert relay.messages == []
 
 
-async def test_abort_tells_whoever_waits(make_message: MakeMessage, session_to: SessionTo) -> None:
+async def test_abort_reports_those_who_waits(make_message: MakeMessage, session_to: SessionTo) -> None:
     async with ScriptedRelay(rcpt=Hang()) as relay, session_to(relay) as session:
         task = asyncio.create_task(session.transact(make_message(), at_once))
         await asyncio.sleep(0.05)
@@ -238,7 +238,7 @@ async def test_mark_done_after_the_refusal_is_ignored(make_message: MakeMessage,
         assert accepted.is_positive
 
 
-async def test_replies_may_come_octet_by_octet(make_message: MakeMessage, session_to: SessionTo) -> None:
+async def test_replies_may_come_byte_by_byte(make_message: MakeMessage, session_to: SessionTo) -> None:
     answers: dict[str, Any] = {
         "mail": Split("250-2.1.0 sender\n250 2.1.0 ok"),
         "rcpt": Split("250 2.1.5 ok"),

@@ -179,7 +179,7 @@ class Server:
 
 
 @every_way
-def test_everybody_is_named_and_accepted(mode: Mode, is_lmtp: bool) -> None:
+def test_all_is_named_and_accepted(mode: Mode, is_lmtp: bool) -> None:
     talk = Talk(mode, [3, 1, 2], is_lmtp=is_lmtp)
     talk.serve({})
     assert talk.outcomes() == [["accepted"] * 3, ["accepted"], ["accepted"] * 2]
@@ -201,7 +201,7 @@ def test_refused_recipient_is_refused_alone(mode: Mode, is_lmtp: bool, refused: 
 
 
 @every_way
-def test_transaction_that_nobody_is_left_in_is_reset(mode: Mode, is_lmtp: bool) -> None:
+def test_transaction_that_no_one_is_left_in_is_reset(mode: Mode, is_lmtp: bool) -> None:
     talk = Talk(mode, [2, 2], is_lmtp=is_lmtp)
     talk.serve({"rcpt a0@example.com": NO, "rcpt b0@example.com": LATER})
     assert talk.outcomes() == [["rejected", "deferred"], ["accepted", "accepted"]]
@@ -209,7 +209,7 @@ def test_transaction_that_nobody_is_left_in_is_reset(mode: Mode, is_lmtp: bool) 
 
 
 @every_way
-def test_refused_sender_is_everybodys_refusal(mode: Mode, is_lmtp: bool) -> None:
+def test_refused_sender_is_everyones_refusal(mode: Mode, is_lmtp: bool) -> None:
     talk = Talk(mode, [3, 1], is_lmtp=is_lmtp)
     moot = {f"rcpt {name}0@example.com": NO for name in "abc"}
     talk.serve({"mail 0": LATER, **moot})
@@ -239,8 +239,8 @@ def test_refused_data_is_the_refusal_of_those_who_were_left(mode: Mode, is_lmtp:
 @pytest.mark.parametrize(
     ("is_lmtp", "is_over"), [pytest.param(False, False, id="smtp"), pytest.param(True, True, id="lmtp")]
 )
-def test_354_after_everybody_was_refused(is_lmtp: bool, is_over: bool) -> None:
-    """By SMTP a lone dot answers it; by LMTP nobody could say how many replies that has."""
+def test_354_after_all_was_refused(is_lmtp: bool, is_over: bool) -> None:
+    """By SMTP a lone dot answers it; by LMTP no one could say how many replies that has."""
     talk = Talk(Mode.PIPELINING, [2, 1], is_lmtp=is_lmtp)
     talk.serve({"rcpt a0@example.com": NO, "rcpt b0@example.com": LATER, "data 0": GO, "end 0": BAD})
     assert talk.outcomes()[0] == ["rejected", "deferred"]
@@ -306,7 +306,7 @@ _REPLY = st.sampled_from(
 
 @many
 @given(_WAY, _RECIPIENTS, st.lists(_REPLY, max_size=80), st.lists(st.integers(1, 40), min_size=1, max_size=20))
-def test_nobody_gets_the_reply_of_another(
+def test_no_one_gets_the_reply_of_another(
     way: tuple[Mode, bool], recipients: list[int], replies: list[bytes], cuts: list[int]
 ) -> None:
     """Against a reading of the wire of its own: accepted is who was named, taken, and granted in his own place."""
@@ -361,10 +361,10 @@ def check_outcomes(talk: Talk) -> None:
     st.lists(_REPLY | st.binary(max_size=20) | st.sampled_from([b"2", b"5\n", b"250-", b"\r\n"]), max_size=60),
     st.data(),
 )
-def test_any_octets_lead_to_one_honest_outcome_each(
+def test_any_bytes_lead_to_one_honest_outcome_each(
     way: tuple[Mode, bool], recipients: list[int], pieces: list[bytes], data: st.DataObject
 ) -> None:
-    """No exception, nobody accepted before the end was written and marked, each message decided once."""
+    """No exception, no one accepted before the end was written and marked, each message decided once."""
     mode, is_lmtp = way
     talk = Talk(mode, recipients, is_lmtp=is_lmtp, grants_marks=False)
     for piece in pieces:

@@ -153,7 +153,7 @@ async def test_talking_before_the_greeting_is_noted() -> None:
     assert relay.violations == ["the client spoke before it was greeted"]
 
 
-async def test_broken_script_is_told() -> None:
+async def test_broken_script_is_reported() -> None:
     def broken(path: str) -> str:
         raise RuntimeError("typo in the test")
 
@@ -234,7 +234,7 @@ def test_clock_does_not_go_back() -> None:
         ManualClock().advance(-1)
 
 
-async def test_clock_on_the_wall_can_be_set_without_waking_anybody():
+async def test_clock_on_the_wall_can_be_set_without_waking_anyone():
     clock = ManualClock(start=100.0)
     sleeper = asyncio.create_task(clock.sleep(50.0))
     await asyncio.sleep(0)

@@ -378,7 +378,7 @@ class Contract:
             batch = range(first, first + 10)
             store.record([event(number, to=f"p{number}@example.org", at=clock.now) for number in batch])
             if first == 10:
-                assert store.count(EVERYTHING) == 21  # so many may be true
+                assert store.count(EVERYTHING) == 21  # this many may be true
         assert {entry.key for entry in store.entries(EVERYTHING)} == {f"p{n}@example.org" for n in range(500)} | {
             "old@example.org"
         }  # 5 % at most

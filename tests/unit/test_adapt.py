@@ -18,7 +18,7 @@ KINDS = st.sampled_from(["refuse", "halve", "take"])
 
 
 def shares(*taken: int) -> Share:
-    """After a complaint behind each of so many messages taken, 10 s apart."""
+    """After a complaint behind each of this many messages taken, 10 s apart."""
     share = Share()
     for number, many in enumerate(taken, 1):
         for _ in range(many):
@@ -44,7 +44,7 @@ def test_share_takes_complaints_of_one_moment_for_one() -> None:
 # --- rates -----------------------------------------------------------------------------------------------------------
 
 
-def test_speed_is_free_until_somebody_complains() -> None:
+def test_speed_is_free_until_someone_complains() -> None:
     assert AdaptiveRate().now(5.0) is None
     assert AdaptiveRate().rate(5.0) is None
     assert AdaptiveRate(50.0).rate(5.0, burst=3) == Rate(50.0, 3)
@@ -81,7 +81,7 @@ def test_speed_falls_to_next_to_nothing_while_nothing_is_taken_and_waits_for_the
     assert not opened.is_blocked
     assert opened.now(60.0) == pytest.approx(0.245)
     assert opened.now(65.0) == pytest.approx(0.49)
-    assert 0.9 < (opened.now(80.0) or 0.0) < 1.0  # what it bore in the long run
+    assert 0.9 < (opened.now(80.0) or 0.0) < 1.0  # what it tolerated in the long run
     assert opened.now(1e6) is None
 
 
@@ -126,7 +126,7 @@ def test_speed_never_falls_without_a_complaint(limit: float, seen: float, one: f
 
 
 class Bucket:
-    """A server that takes so many a second, and a burst."""
+    """A server that takes this many a second, and a burst."""
 
     def __init__(self, per_second: float, burst: float) -> None:
         self.per_second, self.burst, self.tokens, self.at = per_second, burst, burst, 0.0
@@ -139,7 +139,7 @@ class Bucket:
 
 
 class ByTheMinute:
-    """A server that takes so many each minute of its clock."""
+    """A server that takes this many each minute of its clock."""
 
     def __init__(self, most: int) -> None:
         self.most, self.minute, self.count = most, -1, 0
@@ -162,10 +162,10 @@ class ByTheMinute:
         pytest.param(ByTheMinute(300), 5.0, 0.75, 0.06, id="300-by-the-minute"),
     ],
 )
-def test_speed_finds_what_a_server_bears(
+def test_speed_finds_what_a_server_accepts(
     server: Bucket | ByTheMinute, bears: float, share: float, refused: float
 ) -> None:
-    """Of 10 minutes' messages, so much of what it bears is sent, and so few are refused after the first 10 s."""
+    """Of 10 minutes' messages, so much of what it tolerates is sent, and so few are refused after the first 10 s."""
     speed, lately, long = AdaptiveRate(), Meter(), Meter(60.0)
     step, credit, taken, complaints = 0.005, 0.0, 0, 0
     for tick in range(120_000):

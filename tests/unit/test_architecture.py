@@ -126,7 +126,7 @@ def test_module_compiles_no_pattern_when_it_is_imported(module: Path) -> None:
 
 @EVERY_MODULE
 def test_module_makes_no_dataclass_at_once_but_for_programs(module: Path) -> None:
-    """Whoever inspects a class of the public ones is to see its parameters before there is an instance."""
+    """Anyone who inspects a class of the public ones is to see its parameters before there is an instance."""
     tree = tree_of(module)
     if module.name == "lazy_dataclass.py" or "dataclasses.dataclass" not in names_imported_by(tree):
         return
@@ -156,8 +156,8 @@ def test_model_awaits_and_calls_nothing_that_reaches_outside(module: Path) -> No
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in IMPURE_CALLS
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            told = ast.unparse(node.func)
-            assert told not in CLOCKS, f"{told}() tells the time"
+            reported = ast.unparse(node.func)
+            assert reported not in CLOCKS, f"{reported}() tells the time"
 
 
 @EVERY_MODEL_MODULE

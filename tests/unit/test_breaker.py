@@ -174,7 +174,7 @@ def test_strikes_end_it_at_the_third_delivery_or_when_there_are_no_others() -> N
     assert Strikes().strike(1, names_us=True, has_others=has_others)
 
 
-def test_policy_that_names_nobody_is_the_recipients_when_nothing_speaks_for_its_being_about_us() -> None:
+def test_policy_that_names_no_one_is_the_recipients_when_nothing_speaks_for_its_being_about_us() -> None:
     def more(done: Collection[int]) -> bool:
         return True
 
@@ -201,12 +201,12 @@ def test_canary_gives_back_the_refusals_in_the_commonest_words_and_no_unknown_us
     assert trip.put_back == (3, 5)
 
 
-def test_canary_of_unknown_users_gives_nobody_back() -> None:
+def test_canary_of_unknown_users_gives_no_one_back() -> None:
     trip = run(CanaryBreaker(BreakerLimits(canary=3), total=100, messages={}), *[UNKNOWN] * 3)
     assert trip is not None and not trip.put_back
 
 
-def test_canary_goes_on_with_the_letters_of_an_earlier_run() -> None:
+def test_canary_goes_on_with_the_messages_of_an_earlier_run() -> None:
     verdict = judge(SPAM)
     messages = {"7": Ahead(verdict.outcome, verdict.scope, 7, policy_key(SPAM, verdict))}
     trip = run(CanaryBreaker(BreakerLimits(canary=2), total=100, messages=messages), SPAM)
@@ -248,7 +248,7 @@ Out, S = Outcome, Scope
         ({Out.REJECTED: 1}, {S.RECIPIENT: 1}, "of the first 1 message none was accepted"),
         ({Out.ACCEPTED: 8, Out.REJECTED: 2}, {S.RECIPIENT: 2}, "2 were rejected (the limit is 10%)"),
         ({Out.ACCEPTED: 8, Out.REJECTED: 2}, {S.MESSAGE: 1}, "2 were rejected, 1 of them for what is in the message"),
-        ({Out.ACCEPTED: 9, Out.IN_DOUBT: 1}, {}, "of 1 nobody knows whether they arrived"),
+        ({Out.ACCEPTED: 9, Out.IN_DOUBT: 1}, {}, "of 1 no one knows whether they arrived"),
     ],
 )
 def test_canary_is_judged_by_what_came_of_it(outcomes: dict[Outcome, int], scopes: dict[Scope, int], why: str) -> None:

@@ -151,7 +151,7 @@ CHANGES: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
-def test_fingerprint_changes_with_the_letter(changes: dict[str, object]) -> None:
+def test_fingerprint_changes_with_the_message(changes: dict[str, object]) -> None:
     assert replace(RICH, **changes).fingerprint != RICH.fingerprint  # type: ignore[arg-type]
 
 

@@ -40,7 +40,7 @@ async def test_watch_lets_the_outbox_block(module: Path) -> None:
     nap_in(module)
 
 
-def test_watch_rests_where_there_is_no_loop() -> None:
+def test_watch_pauses_where_there_is_no_loop() -> None:
     nap_in(tests.conftest.PACKAGE / "engine/nap.py")
 
 

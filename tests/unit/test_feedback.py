@@ -32,7 +32,7 @@ def test_feedback_names_scope_and_effect() -> None:
     assert (decision.is_slower, decision.is_fewer, decision.suspend, decision.pause) == (True, False, 300.0, 0.0)
 
 
-def test_feedback_before_anybody_was_named_is_about_the_relay() -> None:
+def test_feedback_before_anyone_was_named_is_about_the_relay() -> None:
     assert TABLE.decide(Reply(Stage.MAIL, 451, "4.7.500", "Server busy")).verdict.scope is Scope.RELAY
 
 
@@ -48,7 +48,7 @@ def test_feedback_suspends_for_what_the_server_asks_but_not_for_less(words: str,
     assert TABLE.decide(Reply(Stage.RCPT, 451, "4.7.500", f"try again {words}")).suspend == seconds
 
 
-def test_feedback_on_a_quota_stops_and_rejects_nobody() -> None:
+def test_feedback_on_a_quota_stops_and_rejects_no_recipient() -> None:
     reply = Reply(Stage.RCPT, 550, "5.7.1", "that was all for you")
     assert judge(reply).pause == 0  # only the table knows that it is a quota
     decision = TABLE.decide(reply)

@@ -1,4 +1,4 @@
-"""The plan that is told before the start."""
+"""The plan that is notified before the start."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_plan_has_an_end() -> None:
     st.integers(0, 1000),
     st.lists(st.builds(Booking, st.floats(SATURDAY - DAY, SATURDAY), st.integers(1, 300)), max_size=5),
 )
-def test_plan_sends_everybody_in_order_and_exceeds_nothing(bounds: Bounds, total: int, before: list[Booking]) -> None:
+def test_plan_sends_all_in_order_and_exceeds_nothing(bounds: Bounds, total: int, before: list[Booking]) -> None:
     shares = plan_shares(bounds, before, total, now=SATURDAY)
     assert sum(share.count for share in shares) == total or len(shares) == MOST_SHARES
     assert shares == sorted(shares, key=lambda share: share.at)

@@ -1,4 +1,4 @@
-"""A class made by ours is, to whoever uses it, what the standard library makes."""
+"""A class made by ours is, to anyone who uses it, what the standard library makes."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_it_is_what_the_standard_library_makes() -> None:
     assert Point.__slots__ == Standard.__slots__
 
 
-def test_defaults_are_made_anew() -> None:
+def test_defaults_are_made_again() -> None:
     first, second = Point(1), Point(1)
     first.names.append("a")
     first.seen["a"] = 1

@@ -56,18 +56,18 @@ def test_provider_by_exchanger_goes_by_the_end_of_the_name(hosts: list[str], pro
 
 
 @given(st.text(max_size=300))
-def test_lane_of_anything_is_something(domain: str) -> None:
+def test_provider_of_anything_is_something(domain: str) -> None:
     assert isinstance(PROVIDERS.of(domain), str)
     assert PROVIDERS.of_exchangers([domain]) in (None, *PROVIDERS.by_name)
 
 
-def test_lane_presets_hold_only_where_they_are_wanted() -> None:
+def test_provider_presets_hold_only_where_they_are_wanted() -> None:
     assert PROVIDERS.limits("google") == ProviderLimits()
     wanting = MailboxProviders(PROVIDERS.by_name, uses_presets=True)
     assert wanting.limits("google") == ProviderLimits(Rate(10.0), 5, 50)
 
 
-def test_lane_limits_of_the_user_stand_above_the_preset_one_by_one() -> None:
+def test_provider_limits_of_the_user_stand_above_the_preset_one_by_one() -> None:
     providers = MailboxProviders(PROVIDERS.by_name, uses_presets=True).with_provider(
         MailboxProvider("google", frozenset({"shop.example"}), limits=ProviderLimits(rate=Rate(20.0)))
     )
@@ -78,7 +78,7 @@ def test_lane_limits_of_the_user_stand_above_the_preset_one_by_one() -> None:
     ).rate == Rate(20.0)
 
 
-def test_lane_of_the_user_takes_domains_from_the_table() -> None:
+def test_provider_of_the_user_takes_domains_from_the_table() -> None:
     providers = PROVIDERS.with_provider(
         MailboxProvider("ours", frozenset({"gmail.com"}), limits=ProviderLimits(connections=2))
     )
@@ -88,13 +88,13 @@ def test_lane_of_the_user_takes_domains_from_the_table() -> None:
     assert providers.with_provider(MailboxProvider("google", frozenset({"gmail.com"}))).of("gmail.com") == "google"
 
 
-def test_lane_of_a_domain_that_is_nobodys_has_the_limits_of_the_others() -> None:
+def test_provider_of_a_domain_that_is_no_ones_has_the_limits_of_the_others() -> None:
     providers = MailboxProviders(PROVIDERS.by_name, other=ProviderLimits(Rate(1.0)))
     assert providers.limits("example.org") == ProviderLimits(Rate(1.0))
     assert providers.limits("google") == ProviderLimits()
 
 
-def test_lane_presets_are_about_us_only_at_a_providers_own_exchanger() -> None:
+def test_provider_presets_are_about_us_only_at_a_providers_own_exchanger() -> None:
     assert PROVIDERS.for_relay(host="gmail-smtp-in.l.google.com", port=25).uses_presets
     assert PROVIDERS.for_relay(host="smtp.google.com", port=587) is PROVIDERS
     assert PROVIDERS.for_relay(host="mail.example.com", port=25) is PROVIDERS

@@ -19,7 +19,7 @@ def test_size_is_the_sum_of_the_buffers() -> None:
     assert replace(MESSAGE, buffers=[]).size_bytes == 0
 
 
-def test_digest_is_16_octets_and_the_same_each_time() -> None:
+def test_digest_is_16_bytes_and_the_same_each_time() -> None:
     assert len(MESSAGE.digest()) == 16
     assert MESSAGE.digest() == MESSAGE.digest()
 

@@ -30,7 +30,7 @@ def budget(
 
 
 def opened(wanted: OpeningBudget, now: float, number: int = 1) -> None:
-    """So many sessions are opened at once and carry something."""
+    """This many sessions are opened at once and carry something."""
     for _ in range(number):
         wanted.begin(now)
     for _ in range(number):
@@ -238,13 +238,13 @@ def test_session_that_is_dismissed_once_is_the_end_of_this_session_only() -> Non
     assert budget().dismissals.add(0.0, 50) == 0
 
 
-def test_session_that_is_dismissed_twice_after_as_many_messages_tells_the_most_for_one() -> None:
+def test_session_that_is_dismissed_twice_after_as_many_messages_reports_the_most_for_one() -> None:
     wanted = budget()
     assert wanted.dismissals.add(0.0, 50) == 0
     assert wanted.dismissals.add(10.0, 50) == 50
 
 
-def test_session_that_carried_more_before_tells_no_most() -> None:
+def test_session_that_carried_more_before_reports_no_most() -> None:
     wanted = budget()
     opened(wanted, 0.0)
     wanted.closed(0.0, carried=80, was_lost=False, jitter=0.0)
@@ -275,5 +275,5 @@ def test_sessions_that_are_dismissed_at_once_say_more_of_the_relay() -> None:
         (Fault(Stage.AUTH, Breakage.LOST, "too many"), 0.0),
     ],
 )
-def test_login_is_put_off_where_the_relay_counts_them(event: Reply | Fault, seconds: float) -> None:
+def test_login_is_deferred_where_the_relay_counts_them(event: Reply | Fault, seconds: float) -> None:
     assert login_wait(event) == seconds

@@ -55,7 +55,7 @@ def test_row_that_was_never_sent_and_is_gone_from_the_list_is_not_counted() -> N
     assert passes.tally.by_status == {A: 1, N: 1}
 
 
-def test_rows_of_one_address_are_told_apart_by_their_order() -> None:
+def test_rows_of_one_address_are_reported_apart_by_their_order() -> None:
     first = [RowStatus(1, "ann@x.org", A), RowStatus(2, "ann@x.org", X)]
     passes = Passes([first, [RowStatus(1, "ann@x.org", S), RowStatus(2, "ann@x.org", S)]])
     assert (passes.rows_of(0), passes.rows_of(1)) == ({1}, {2})

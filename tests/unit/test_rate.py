@@ -64,7 +64,7 @@ def test_rate_has_a_burst_of_a_twentieth_of_a_second(text: str, burst: int) -> N
     assert Rate.parse(text).burst == burst
 
 
-def test_rate_takes_the_burst_it_is_told() -> None:
+def test_rate_takes_the_burst_it_is_reported() -> None:
     assert Rate.parse("50/s", burst=7) == Rate(50.0, 7)
 
 
@@ -117,7 +117,7 @@ RATES = st.builds(
 
 @given(RATES, st.lists(st.one_of(st.just(0.0), st.floats(0.0, 30.0)), min_size=1, max_size=50))
 def test_rate_lets_no_window_exceed_its_burst_and_its_rate(rate: Rate, naps: list[float]) -> None:
-    """Askers come whenever they like; whoever may go at that instant goes."""
+    """Askers come whenever they like; anyone who may go at that instant goes."""
     now, tat, went = 1_000.0, BLANK, list[float]()
     for nap in naps:
         now += nap / rate.per_second
@@ -133,7 +133,7 @@ def test_rate_lets_no_window_exceed_its_burst_and_its_rate(rate: Rate, naps: lis
 
 
 @given(RATES, st.integers(2, 60))
-def test_rate_reaches_its_mean_when_everybody_waits_as_told(rate: Rate, count: int) -> None:
+def test_rate_reaches_its_mean_when_all_waits_as_reported(rate: Rate, count: int) -> None:
     now, tat = 1_000.0, BLANK
     for _ in range(count):
         while wait := rate.wait(tat, now):

@@ -1,4 +1,4 @@
-"""Several rates at once: whoever goes is booked for all of them, and none is ever exceeded."""
+"""Several rates at once: anyone who goes is booked for all of them, and none is ever exceeded."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def test_limiter_books_all_or_nothing(rates: dict[str, Rate], askers: list[tuple
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), RATES, min_size=1), ASKERS)
-def test_limiter_is_open_after_the_wait_it_told(rates: dict[str, Rate], askers: list[tuple[float, set[str]]]) -> None:
+def test_limiter_is_open_after_the_wait_it_reported(
+    rates: dict[str, Rate], askers: list[tuple[float, set[str]]]
+) -> None:
     limiter, now = RateLimiter(rates), 1_000.0
     for _, names in askers:
         now += limiter.wait(names, now) + 1e-9

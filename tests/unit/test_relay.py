@@ -242,7 +242,7 @@ def test_relay_keeps_the_source_of_its_password_out_of_its_repr() -> None:
     [(Kind.SMTP, False), (Kind.SANDBOX, True), (Kind.MAILDIR, True), (Kind.NULL, True)],
     ids=lambda value: value.value if isinstance(value, Kind) else "",
 )
-def test_kind_is_a_rehearsal_unless_somebody_is_written_to(kind: Kind, is_rehearsal: bool) -> None:
+def test_kind_is_a_rehearsal_unless_someone_is_written_to(kind: Kind, is_rehearsal: bool) -> None:
     assert kind.is_rehearsal is is_rehearsal
 
 
@@ -261,7 +261,7 @@ def test_connections_refuse_anything_else(text: str) -> None:
     assert caught.value.hint == "write a number from 1 to 1000"
 
 
-def test_secret_shows_itself_to_nobody() -> None:
+def test_secret_shows_itself_to_no_one() -> None:
     secret = Secret("hunter2")
     assert secret.reveal() == "hunter2"
     assert [str(secret), repr(secret), f"{secret}", f"{[secret]}"] == ["Secret(***)"] * 3 + ["[Secret(***)]"]

@@ -102,7 +102,7 @@ def test_printable_leaves_what_can_be_shown(text: str, cleaned: str) -> None:
     assert printable(text) == cleaned
 
 
-def test_printable_is_cut_where_it_is_told() -> None:
+def test_printable_is_cut_where_it_is_reported() -> None:
     assert printable("abcdef", longest=4) == "abc…"
     assert printable("abcd", longest=4) == "abcd"
 

@@ -214,7 +214,7 @@ def test_asked_wait_of_anything_is_bounded(text: str) -> None:
 
 
 @given(POLICIES, st.integers(1, 20), st.floats(0, 1e5), JITTER, st.floats(0, 1e5))
-def test_retry_heeds_the_server_upward_only(
+def test_retry_follows_the_server_upward_only(
     policy: RetryPolicy, attempts: int, age: float, jitter: float, asked: float
 ) -> None:
     plain = policy.delay(attempts, age=age, jitter=jitter)

@@ -47,7 +47,7 @@ def test_relays_that_name_it_alike_share_it() -> None:
     assert serving(routes, sender="x.example", recipient="other.example") == (1, 2)
 
 
-def test_mail_that_nobody_takes_is_served_by_none() -> None:
+def test_mail_that_no_one_takes_is_served_by_none() -> None:
     assert serving([route(recipients=("gmail.com",))], sender="x.example", recipient="other.example") == ()
 
 
@@ -71,7 +71,7 @@ def fits(pattern: str, domain: str) -> bool:
     return pattern in ("*", domain) or (pattern[:2] == "*." and domain.endswith(pattern[1:]))
 
 
-def test_options_of_a_url_are_told_from_the_relays_own() -> None:
+def test_options_of_a_url_are_reported_from_the_relays_own() -> None:
     assert split_url("smtp://a.example?tls=off&weight=2&name=x") == (
         "smtp://a.example?tls=off",
         {"weight": "2", "name": "x"},

@@ -31,7 +31,7 @@ def complain(shaper: Shaper, line: str, provider: str, now: float, *, stage: Sta
     shaper.throttle(known_feedback().decide(reply), ("one", provider), now, open=open, words="its words", jitter=0.0)
 
 
-def test_shaper_books_campaign_relay_and_lane_together() -> None:
+def test_shaper_books_campaign_relay_and_provider_together() -> None:
     shaper = make_shaper(rate=Rate(10.0), relay_rate=Rate(5.0))
     assert shaper.take("one", "google", 0.0)
     assert shaper.wait("one", "google", 0.0) == 0.5
@@ -42,14 +42,14 @@ def test_shaper_books_campaign_relay_and_lane_together() -> None:
     assert shaper.take("two", "yahoo", 0.2)
 
 
-def test_shaper_knows_the_limits_of_lanes() -> None:
+def test_shaper_knows_the_limits_of_providers() -> None:
     shaper = make_shaper()
     assert (shaper.connections("one"), shaper.session_limits("one", "google")[0]) == (10, 3)
     assert shaper.session_limits("one", "yahoo")[0] == 10
     assert (shaper.session_limits("one", "google")[1], shaper.session_limits("one", "yahoo")[1]) == (50, None)
 
 
-def test_shaper_suspends_a_lane_and_no_other() -> None:
+def test_shaper_suspends_a_provider_and_no_other() -> None:
     shaper = make_shaper()
     complain(shaper, "421 4.7.0 [TSS04] Messages temporarily deferred", "yahoo", 100.0)
     assert shaper.wait("one", "yahoo", 100.0) == 7200.0
@@ -82,7 +82,7 @@ def test_shaper_slows_a_relay_to_what_it_took() -> None:
     assert found.is_over(now + 1e6)
 
 
-def test_shaper_learns_how_many_sessions_a_relay_bears() -> None:
+def test_shaper_learns_how_many_sessions_a_relay_accepts() -> None:
     shaper = make_shaper()
     complain(shaper, "421 4.7.0 Too many connections", "yahoo", 0.0, stage=Stage.GREETING, open=3)
     assert shaper.connections("one") == shaper.session_limits("one", "yahoo")[0] == 3
@@ -102,7 +102,7 @@ def test_shaper_takes_no_other_reply_for_a_complaint(line: str) -> None:
     assert shaper.take("one", "yahoo", 0.0)
 
 
-def test_shaper_forgets_lanes_that_are_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shaper_forgets_providers_that_are_fine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_IDLE", 3)
     shaper = make_shaper(MailboxProviders(other=ProviderLimits(Rate(0.1))))
     complain(shaper, "421 4.7.0 [TSS04] Messages temporarily deferred", "yahoo", 0.0)
@@ -122,7 +122,7 @@ def rest_of(shaper: Shaper, now: float, line: str = "451 4.7.500 Server busy") -
     return shaper.provider_wait("one", "yahoo", now)
 
 
-def test_lane_rests_twice_as_long_each_time_that_it_complains_in_a_row() -> None:
+def test_provider_pauses_twice_as_long_each_time_that_it_complains_in_a_row() -> None:
     shaper, now, rests = make_shaper(), 0.0, []
     for _ in range(6):
         rests.append(rest_of(shaper, now))
@@ -134,7 +134,7 @@ def test_lane_rests_twice_as_long_each_time_that_it_complains_in_a_row() -> None
     assert rest_of(shaper, now + 1000, "451 4.7.500 Server busy, try again in 50 minutes") == 3000
 
 
-def test_written_schedule_says_how_long_lanes_and_relays_rest() -> None:
+def test_written_schedule_says_how_long_providers_and_relays_rest() -> None:
     providers, relays = Backoff(60.0, 3600.0, (10.0, 100.0)), Backoff(1.0, 300.0, (20.0,))
     shaper = Shaper(SLOW_PROVIDER, provider_backoff=providers, relay_backoff=relays)
     shaper.add_relay("one", connections=10)
@@ -165,14 +165,14 @@ def test_shaper_treats_whom_it_knows_from_an_earlier_run_as_it_did_then() -> Non
     assert again is not None and (again.times, again.until) == (2, now + 600.0 + 1200.0)
 
 
-def test_shaper_says_when_somebody_gets_more_again() -> None:
+def test_shaper_says_when_someone_gets_more_again() -> None:
     shaper = make_shaper()
     complain(shaper, "451 4.7.500 Server busy", "yahoo", 0.0)  # takes nothing, and so gets less and less
     assert shaper.is_left_alone("one", "yahoo", 299.0) and shaper.is_left_alone("one", "yahoo", 301.0)
     assert shaper.accepted("one", "yahoo", 301.0)
     assert not shaper.is_left_alone("one", "yahoo", 301.0)
-    told = [shaper.accepted("one", "yahoo", 302.0) for _ in range(200)]
-    assert [number for number, gets_more in enumerate(told, 2) if gets_more] == [100, 200]  # a session each
+    reported = [shaper.accepted("one", "yahoo", 302.0) for _ in range(200)]
+    assert [number for number, gets_more in enumerate(reported, 2) if gets_more] == [100, 200]  # a session each
     assert not shaper.accepted("two", "yahoo", 302.0)
 
 
@@ -223,7 +223,7 @@ def test_shaper_needs_a_complaint() -> None:
 
 
 def test_shaper_keeps_to_a_servers_own_limit_and_loses_little_by_it() -> None:
-    """14 messages in any second, then 454; answers take 50 ms.  Nobody told us about the limit."""
+    """14 messages in any second, then 454; answers take 50 ms.  No one told us about the limit."""
     shaper, now, step = make_shaper(), 0.0, 0.005
     arrived, flying = list[float](), list[tuple[float, bool]]()
     accepted, throttled_late, sent_late = 0, 0, 0

@@ -51,7 +51,7 @@ def test_slowdowns_keep_the_last_word_on_each() -> None:
     assert [(each.provider, each.times) for each in kept] == [("", 1), ("yahoo", 9), ("google", 4)]
 
 
-def test_slowdowns_forget_whoever_has_not_complained_for_longest() -> None:
+def test_slowdowns_forget_those_who_has_not_complained_for_longest() -> None:
     kept = Slowdowns()
     for number in range(MOST_KEPT + 50):
         kept.note(replace(SLOW, provider=f"d{number}.example", at=NOW + number))

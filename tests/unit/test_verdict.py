@@ -414,7 +414,7 @@ def test_verdict_on_a_fault_is_in_doubt_exactly_at_the_end(fault: Fault) -> None
 
 
 @given(EVENTS)
-def test_verdict_blames_nobody_for_what_he_could_not_have_caused(event: Reply | Fault) -> None:
+def test_verdict_blames_no_one_for_what_he_could_not_have_caused(event: Reply | Fault) -> None:
     verdict = judge(event)
     if event.stage in (*OPENING, Stage.MAIL):
         assert (verdict.outcome, verdict.scope) != (Outcome.REJECTED, Scope.RECIPIENT)

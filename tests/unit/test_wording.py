@@ -48,7 +48,7 @@ def meaning_of(decision: ThrottleDecision) -> str:
 
 
 @pytest.mark.parametrize(("stage", "line", "meaning"), replies("about_us.tsv"))
-def test_reply_about_us_rejects_nobody_and_means_what_it_says(stage: str, line: str, meaning: str) -> None:
+def test_reply_about_us_rejects_no_recipient_and_means_what_it_says(stage: str, line: str, meaning: str) -> None:
     reply = reply_of(stage, line)
     assert meaning_of(known_feedback().decide(reply)) == meaning
     assert judge(reply).outcome is Outcome.DEFERRED  # without the table of providers, too
@@ -113,7 +113,7 @@ def made(stage: Stage, code: int, enhanced: str, *words: str) -> Reply:
 
 
 @given(STAGES, st.sampled_from([450, 451, 550, 554]), ENHANCED, BEFORE, OURS, DENIALS, AFTER)
-def test_refusal_of_us_rejects_nobody(
+def test_refusal_of_us_rejects_no_recipient(
     stage: Stage, code: int, enhanced: str, before: str, subject: str, denial: str, after: str
 ) -> None:
     verdict = judge(made(stage, code, enhanced, before, subject, " ", denial, after))

@@ -32,7 +32,7 @@ LONGEST_CELL = 5_000
 """Characters; a message with a longer cell is made by the general composer, which bounds the whole."""
 
 _MOST_LINES = 8_192  # remembered encoded, of all templates, …
-_LONGEST_LINE = 1_000  # … of so many bytes: 8 MB
+_LONGEST_LINE = 1_000  # … of this many bytes: 8 MB
 _UNSUBSCRIBE_URL = "unsubscribe_url"
 _EMAIL = "email"
 

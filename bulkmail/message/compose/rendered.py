@@ -35,7 +35,7 @@ class Field:
     __slots__ = ("_constant", "_encode", "name", "rendering")
 
     def __init__(self, name: str, rendering: Rendering, *, encode: Callable[[str, str], bytes]) -> None:
-        """Raises `TemplateError` when the value is the same for everybody and wrong."""
+        """Raises `TemplateError` when the value is the same for everyone and wrong."""
         self.name = name
         self.rendering = rendering
         self._encode = encode
@@ -84,7 +84,7 @@ class Body:
     def __init__(
         self, rendering: Rendering, *, is_html: bool = False, finish: Callable[[str], str] | None = None
     ) -> None:
-        """Raises `TemplateError` when the body is the same for everybody and wrong."""
+        """Raises `TemplateError` when the body is the same for everyone and wrong."""
         self._rendering = rendering
         self._finish = finish
         self._is_html = is_html
@@ -189,7 +189,7 @@ def _one_line_fix(fields: Mapping[str, object], character: str) -> str:
 def mailbox(name: str, value: str) -> tuple[bytes, Address]:
     """The field `name` with the one mailbox in `value`, and its address.  Raises `AddressError`.
 
-    Remembered, because nearly always it is the same for everybody.
+    Remembered, because nearly always it is the same for everyone.
     """
     display_name, address = parse_mailbox(value)
     return headers.address_field(name, [(display_name, address)]), address

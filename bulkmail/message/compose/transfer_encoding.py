@@ -100,7 +100,7 @@ def _base64_stretch(data: bytes | memoryview) -> bytes:
 
 
 class _QuotedLines(dict[str, bytes]):
-    """Lines in quoted-printable, remembered: most lines of a message are the same for everybody."""
+    """Lines in quoted-printable, remembered: most lines of a message are the same for everyone."""
 
     _MOST = 4096
     LONGEST = 1000

@@ -203,7 +203,7 @@ _OWNED = {
     "from": "set from",
     "to": "it comes from the list; set to_name for the name in it",
     "cc": "it would be shown without being sent",
-    "bcc": "everybody would see it",
+    "bcc": "everyone would see it",
     "reply-to": "set reply_to",
     "subject": "set subject",
     "date": "bulkmail writes it",

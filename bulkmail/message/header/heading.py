@@ -87,7 +87,7 @@ class Heading:
         return Copies(*found)
 
     def senders(self, lines: HeaderLines) -> tuple[bytes, Address, Address]:
-        """From and, where it differs, Sender as bytes; the address of From; that of whoever sends.
+        """From and, where it differs, Sender as bytes; the address of From; that of anyone who sends.
 
         Raises `TemplateError`.
         """
@@ -161,7 +161,7 @@ def _other_fields(campaign: Campaign, workshop: Workshop) -> list[Field]:
         seen.add(name.lower())
         fields.append(Field(name, workshop.header(template), encode=_encoding(name)))
     if (campaign.list_id or campaign.unsubscribe) and "precedence" not in seen:
-        # Not in any RFC, and yet what keeps holiday replies away (RFC 3834 §2 tells responders to heed it).
+        # Not in any RFC, and yet what keeps holiday replies away (RFC 3834 §2 tells responders to follow it).
         bulk = Template("precedence", "bulk")
         fields.append(Field("Precedence", workshop.header(bulk), encode=headers.plain_field))
     return fields

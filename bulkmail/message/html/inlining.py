@@ -112,7 +112,7 @@ def inlined(page: str) -> str:
     return patches.applied().replace(_ASIDE, "<style>").replace("<style></style>", "")
 
 
-# Nobody sees these: `*` is not about them.
+# No one sees these: `*` is not about them.
 _UNSEEN = frozenset({"head", "meta", "title", "style", "link", "script", "base"})
 _UNIVERSAL = lazy_pattern(r"(?:^|\})\s*\*\s*\{([^{}]*)\}")
 _PUNCTUATION = lazy_pattern(r"[{};]")

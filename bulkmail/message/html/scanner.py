@@ -1,6 +1,6 @@
 """HTML cut into tags and attributes with their places, so that single ones can be changed and the rest left alone.
 
-No parser is asked for that: it would write the whole page anew, and move template tags about that stand in its tables.
+No parser is asked for that: it would write the whole page again, and move template tags about that stand in its tables.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Element:
     close: int = 0
 
     def get(self, name: str) -> Attribute | None:
-        """The first attribute of that name; browsers heed no other."""
+        """The first attribute of that name; browsers follow no other."""
         return next((attribute for attribute in self.attributes if attribute.name == name), None)
 
     def value(self, name: str) -> str:

@@ -1,1 +1,1 @@
-"""What a template may do, and what its author is told when something is wrong with it."""
+"""What a template may do, and what its author reads when something is wrong with it."""

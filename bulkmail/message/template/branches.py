@@ -37,7 +37,7 @@ class Branches:
             try:
                 tree = environment.parse(template.text)
                 self._forks += _forks(tree, environment)
-            except Exception:  # noqa: S112 - whoever writes the message is told by those who compile it
+            except Exception:  # noqa: S112 - reported when the template is compiled
                 continue
 
     def __bool__(self) -> bool:

@@ -292,14 +292,14 @@ def _form(read: str, locale: Locale | None) -> tuple[str, Mapping[str, int]]:
     if not read or read in dates.FORMS:
         return read, locales.months_of(locale)
     try:
-        told = locales.find_locale(read)
+        reported = locales.find_locale(read)
     except locales.UnknownLocale:
         known = ", ".join(dates.FORMS)
         what = f"read={read!r} is no form of dates, expected {known}, a locale such as en_US or %d.%m.%y"
         raise TemplateRuntimeError(what) from None
-    if str(told) == "en":
+    if str(reported) == "en":
         raise TemplateRuntimeError("read='en' does not say whether the month comes first: write 'en_US' or 'en_GB'")
-    return locales.order_of(told), locales.months_of(told)
+    return locales.order_of(reported), locales.months_of(reported)
 
 
 def _refused_date(value: object, error: NotADate, name: str) -> Refused:

@@ -1,4 +1,4 @@
-"""Where in which template something went wrong, in words for whoever wrote it."""
+"""Where in which template something went wrong, in words for anyone who wrote it."""
 
 from __future__ import annotations
 
