@@ -14,7 +14,7 @@ from bulkmail.model.rate import Rate
 class Faults:
     """What goes wrong.  `reject` and `defer` are shares of recipients and of their tries, `drop_after_dot` of messages.
 
-    A message beyond `throttle` is deferred as a provider does it.  Dice are thrown for an address and its try, so the
+    A message beyond `throttle` is deferred as a provider does it.  Random numbers are drawn for an address and its try, so the
     order in which mail comes does not matter: what `seed` does to a list once, it does again.
     """
 
@@ -29,7 +29,7 @@ class Faults:
         return bool(self.reject or self.defer or self.drop_after_dot or self.throttle)
 
     def __str__(self) -> str:
-        shares = {"refused": self.reject, "put off": self.defer, "left without an answer": self.drop_after_dot}
+        shares = {"refused": self.reject, "deferred": self.defer, "left without an answer": self.drop_after_dot}
         said = [f"{share * 100:g} % {what}" for what, share in shares.items() if share]
         said += [f"at most {self.throttle}"] if self.throttle else []
         return ", ".join(said) or "none"
@@ -88,7 +88,7 @@ class FaultInjector:
         """What happened, in words."""
         numbers = {
             "refused": self.refused,
-            "put off": self.deferred,
+            "deferred": self.deferred,
             "told to slow down": self.throttled,
             "left without an answer": self.dropped,
         }

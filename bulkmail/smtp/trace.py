@@ -213,7 +213,7 @@ def _subject(secured: ssl.SSLObject) -> str:
     certificate = secured.getpeercert() or {}
     names = [str(pair[1]) for group in certificate.get("subject", ()) for pair in group if pair[0] == "commonName"]
     names += [str(name[1]) for name in certificate.get("subjectAltName", ())]
-    return printable(", ".join(dict.fromkeys(names)), 200) or "nobody"
+    return printable(", ".join(dict.fromkeys(names)), 200) or "no recipient"
 
 
 LAG = 10_000  # lines that may wait for a slow reader; what comes then is left out, and counted

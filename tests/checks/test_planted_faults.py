@@ -129,11 +129,11 @@ PLANTED = [
     ("dkim-not-aligned", 0, "DKIM signs for other.example"),
     ("bounces-not-aligned", 0, "bounces go to mailer.example"),
     ("bounces-without-token", 0, "bounces come back to an address without {bounce}"),
-    ("role-address", 10, "an office, not a person"),
+    ("role-address", 10, "a role, not a person"),
     ("role-address", 18, "a machine"),
     ("duplicate-differs", 9, "lines 2, 9 of ann@example.com differ in 'page'; only line 2 is sent"),
     ("duplicate", 9, "1 row repeats an address"),
-    ("suppressed", 19, "left out, being suppressed"),
+    ("suppressed", 19, "suppressed, skipped"),
     ("unused-column", 0, "1 column: 'internal'"),
 ]
 
