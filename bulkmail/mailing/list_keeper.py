@@ -95,11 +95,10 @@ class ListKeeper:
         """`connect`, with a look at what the relay called `label` says of itself."""
 
         async def opened() -> Connection:
-            line = await connect()
-            capabilities = getattr(line, "capabilities", None)
-            if capabilities is not None and not capabilities.sandbox:
+            connection = await connect()
+            if connection.delivers:
                 self._delivering.add(label)
-            return line
+            return connection
 
         return opened
 

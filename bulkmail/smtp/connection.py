@@ -82,6 +82,11 @@ class Connection(asyncio.BufferedProtocol):
         return self._protocol.begun
 
     @property
+    def delivers(self) -> bool:
+        """Whether what it accepts goes to recipients: false for a server that says that it delivers nothing."""
+        return not self._protocol.terms.capabilities.sandbox
+
+    @property
     def goodbye(self) -> str:
         """Why it is over, in words for people; empty while it is not."""
         return "" if self._protocol.closed is None else self._protocol.closed.words
