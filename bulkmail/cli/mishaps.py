@@ -102,10 +102,10 @@ def _usage(error: click.ClickException) -> Mishap:
 
 
 def _meant_command(name: str) -> str:
+    if os.path.exists(name):
+        return f'did you mean "bulkmail send {name}"?'
     close = closest(name, COMMANDS)
-    if close:
-        return f'did you mean "bulkmail {close}"?'
-    return f'did you mean "bulkmail send {name}"?' if os.path.exists(name) else ""
+    return f'did you mean "bulkmail {close}"?' if close else ""
 
 
 def _innermost(error: BaseException) -> BaseException:

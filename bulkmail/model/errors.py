@@ -61,12 +61,12 @@ class RelayError(BulkmailError):
 class SendingPaused(BulkmailError):
     """Sending has to wait for hours, a quota or someone's decision.  The list stays whole; a later run goes on.
 
-    `hold` says until when, by the clock on the wall, and why.
+    `hold` says until when, by the clock on the wall, and why; without one, time alone does not help.
     """
 
-    def __init__(self, message: str, *, hold: Hold, hint: str = "") -> None:
+    def __init__(self, message: str, *, hold: Hold | None = None, hint: str = "") -> None:
         super().__init__(message, hint=hint)
-        self.hold = hold
+        self.hold = hold or Hold(math.inf, message)
 
     @property
     def until(self) -> float | None:

@@ -60,4 +60,4 @@ def test_types_of_the_package_reach_its_users(folder: Path, checker: list[str]) 
     wrong = checked(folder, "wrong.py", *checker)
     assert wrong.returncode == 1
     assert "wrong.py:3" in wrong.stdout
-    assert '"sender"' in wrong.stdout
+    assert '"from_"' in wrong.stdout

@@ -9,7 +9,7 @@ import pytest
 from bulkmail.model import errors
 from bulkmail.model.errors import AddressError, BulkmailError, ConfigError, OutboxBusy, OutboxError, TemplateError
 
-ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ALL if kind is not AddressError], ids=lambda kind: kind.__name__)
