@@ -25,8 +25,11 @@ from bulkmail.model.rate import Rate
 from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
+from bulkmail.model.status import Status
 from bulkmail.outbox.outbox import Entry, Outbox
+from bulkmail.outbox.sending import OutboxStore
 from bulkmail.testing import ManualClock
+from tests.engine.test_queues import settle
 
 PEOPLE = 40
 PROVIDERS = ("google", "yahoo", "other.example")
@@ -117,8 +120,9 @@ class Trial:
             relay.account.use(lambda task: asyncio.get_running_loop().create_task(task()))
             relay.workers = 1
         everywhere = tuple(range(len(outlets)))
+        self.store = OutboxStore(self.outbox)
         plan = Plan(
-            self.outbox,
+            self.store,
             never,
             outlets,
             pace=pace,
@@ -127,7 +131,7 @@ class Trial:
             providers={0: "google"} if limits.lanes > 1 else {},
             clock=self.clock,
         )
-        self.scheduler = Scheduler(plan, self.relays, self.shaper, changed=nothing)
+        self.scheduler = Scheduler(plan, self.relays, self.shaper, changed=nothing, failed=print)
         self.sessions = [SessionUse(relay) for relay in self.relays for _ in range(2)]
         self.reserved: list[Booking] = []
         self.taken: dict[int, tuple[float, Booking]] = {}
@@ -145,7 +149,7 @@ class Trial:
 
     @property
     def left(self) -> int:
-        return sum(self.scheduler.queues.left_in(key) for key in (0, 1))
+        return sum(self.store.count_open(key) for key in (0, 1))
 
     def take(self, session: SessionUse, reserved: Booking | None = None) -> Booking | Hold:
         before = self.waits()
@@ -168,9 +172,10 @@ class Trial:
         at, booking = self.taken.pop(number)
         self.settled.append(at)
         due_at = None if due_in is None else self.clock.now() + due_in
-        status = "accepted" if due_in is None else "deferred"
-        with self.outbox.store.writing() as connection:
-            connection.execute("UPDATE delivery SET status=?, due_at=? WHERE id=?", (status, due_at, number))
+        if due_at is None:
+            settle(self.store, booking.job, Status.ACCEPTED, 0.0)
+        else:
+            settle(self.store, booking.job, Status.DEFERRED, due_at)
         self.scheduler.settled(booking, due_at=due_at)
 
     def check(self) -> None:
