@@ -116,7 +116,10 @@ def suffer(
             for fault in range(FAULTS):
                 time.sleep(rng.uniform(0.05, 0.4))
                 number = rng.randrange(WORKERS)
-                if fault == 0 or rng.random() < 0.5:
+                if fault == 0:  # all of them: on a busy machine only one may have begun
+                    for each in range(WORKERS):
+                        workers.kill(each)
+                elif rng.random() < 0.5:
                     workers.kill(number)
                 else:
                     workers.stop(number)
@@ -147,7 +150,7 @@ def test_killed_and_stopped_workers_send_nothing_twice_and_lose_nobody(
     doubts = {path for path, status in found.items() if status is Status.IN_DOUBT}
     assert {path for path, status in found.items() if status is Status.ACCEPTED} <= taken.keys()
     assert set(found.values()) <= {Status.ACCEPTED, Status.IN_DOUBT}, "somebody was forgotten"
-    assert len(doubts) <= FAULTS * CONNECTIONS
+    assert len(doubts) <= (FAULTS - 1 + WORKERS) * CONNECTIONS
 
 
 @pytest.mark.crash
