@@ -59,12 +59,12 @@ async def test_compose_logs_in_sends_and_leaves_nothing(tmp_path, tls):
         await dialogue.says(("Relay:", url), ("Password for", "wrong"))
         whole = dialogue.terminal
         await dialogue.says(
-            ("does not accept", ""),
+            ("refused the login", ""),
             ("Relay:", url),
             ("Password for", PASSWORD),
             ("From [ann@example.com]", ""),
             ("To (", "Bob <bob@example.com>, cid@example.com"),
-            ("shows the addresses to each other", "n"),
+            ("shows all addresses", "n"),
             ("Subject", "Dinner {{ tonight"),
             ("ends it:", "At eight.\nBring {% wine %}.\n."),
             ("Keep it as a campaign?", ""),
@@ -102,7 +102,7 @@ async def test_compose_keeps_a_campaign_without_the_password(tmp_path):
             *without_login(relay),
             ("From:", '"Shop, Ann" <me@example.com>'),
             ("To (", "bob@example.com, cid@example.com"),
-            ("shows the addresses", "y"),
+            ("shows all addresses", "y"),
             ("Subject", 'Say "hi" {{'),
             ("ends it:", "Hello {{ you }}\n."),
             ("Keep it", "dinner"),
@@ -130,7 +130,7 @@ async def test_compose_sends_to_a_list_with_templates_and_keeps_it(tmp_path):
             ("neither an address nor a file", "people.csv"),
             ("Subject", "Hi {{ name }}"),
             ("ends it:", "Hello {{ name }}\n."),
-            ("can go on; folder", "news"),
+            ("can be resumed; folder", "news"),
             ("Send it?", "y"),
         )
         assert await dialogue.terminal.ends() == 0

@@ -186,7 +186,7 @@ def test_parse_mailboxes_names_the_one_that_is_wrong():
     ids=["differs", "same", "empty"],
 )
 def test_sender_is_written_where_it_differs(compose, sender, sent_by, shown):
-    read, _, reverse_path = compose(from_=sender, sent_by=sent_by)
+    read, _, reverse_path = compose(sender=sender, sent_by=sent_by)
     assert read["Sender"] == shown
     assert reverse_path == "post@example.org"
 
