@@ -22,6 +22,7 @@ from bulkmail.mailing.doctor import (
     look_at_extras,
     look_at_installation,
     look_at_keyring,
+    look_at_loopback,
     look_at_state,
 )
 from bulkmail.mailing.relays import look_at_relay
@@ -47,9 +48,9 @@ _LABEL = 18  # columns
 def command(where: str | None, name: str, offline: bool, as_json: bool) -> int:
     """Look at the installation and say what is missing.
 
-    Looks at Python, packages and extras, keyring, state folder, clock, DNS and the relay of a campaign (by default the
-    one here). No message is sent and no password is shown, so the output can be given to someone who helps. Exit code:
-    0 nothing is wrong, 1 something is, 2 wrong usage.
+    Looks at Python, packages and extras, keyring, state folder, clock, the server embedded for rehearsals, DNS and the
+    relay of a campaign (by default the one here). No message is sent to anyone and no password is shown, so the output
+    can be given to someone who helps. Exit code: 0 nothing is wrong, 1 something is, 2 wrong usage.
     """
     found = [
         *look_at_installation(),
@@ -58,6 +59,7 @@ def command(where: str | None, name: str, offline: bool, as_json: bool) -> int:
         *look_at_state(),
         look_at_clock(),
         look_at_environment(),
+        run_async(look_at_loopback),
     ]
     if not offline:
         found.append(run_async(look_at_dns))

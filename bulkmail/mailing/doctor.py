@@ -8,12 +8,16 @@ import platform
 import shutil
 import sqlite3
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
+from functools import partial
 from importlib import metadata
 from pathlib import Path
+
+from anyio import to_thread
 
 from bulkmail.mailing.suppression_sources import ReadList, list_in_use
 from bulkmail.model.errors import BulkmailError
@@ -196,6 +200,47 @@ def is_synchronised() -> bool | None:
     except (OSError, AttributeError):
         return None
     return not timex.status & _STA_UNSYNC
+
+
+async def look_at_loopback() -> Diagnosis:
+    """Whether a rehearsal works: the embedded server takes a message from a client that is not ours, and keeps it.
+
+    Firewalls and virus scanners stand between programs of one computer, too; what an independent client meets is not
+    a fault of our own.
+    """
+    import aiosmtplib
+
+    from bulkmail.sandbox.server import Sandbox
+
+    try:
+        folder = await to_thread.run_sync(partial(tempfile.TemporaryDirectory, prefix="bulkmail-doctor-"))
+        try:
+            async with Sandbox(Path(folder.name) / "mail") as sandbox:
+                await aiosmtplib.send(
+                    _PROBE,
+                    sender=_PROBE_ADDRESS,
+                    recipients=[_PROBE_ADDRESS],
+                    hostname=sandbox.host,
+                    port=sandbox.port,
+                    local_hostname="localhost",
+                    start_tls=False,
+                    timeout=_LOOPBACK_TIMEOUT,
+                )
+        finally:
+            await to_thread.run_sync(folder.cleanup)
+        if sandbox.kept == 1:
+            return Diagnosis("rehearsals", State.OK, "the embedded server took a message and kept it")
+        found = "the embedded server lost a message"
+    except (OSError, aiosmtplib.SMTPException, BulkmailError) as error:
+        found = f"the embedded server cannot be used: {type(error).__name__}: {error}"
+    return Diagnosis("rehearsals", State.PROBLEM, found, "let Python connect to 127.0.0.1 (firewall, virus scanner)")
+
+
+_PROBE_ADDRESS = "doctor@localhost.example"
+_PROBE = (
+    b"From: doctor@localhost.example\r\nTo: doctor@localhost.example\r\nSubject: bulkmail doctor\r\n\r\nThis works.\r\n"
+)
+_LOOPBACK_TIMEOUT = 10.0  # seconds
 
 
 async def look_at_dns() -> Diagnosis:

@@ -14,8 +14,8 @@ from bulkmail.model.rate import Rate
 class Faults:
     """What goes wrong.  `reject` and `defer` are shares of recipients and of their tries, `drop_after_dot` of messages.
 
-    A message beyond `throttle` is deferred as a provider does it.  Random numbers are drawn for an address and its try, so the
-    order in which mail comes does not matter: what `seed` does to a list once, it does again.
+    A message beyond `throttle` is deferred as a provider does it.  Random numbers are drawn for an address and its try,
+    so the order in which mail comes does not matter: what `seed` does to a list once, it does again.
     """
 
     reject: float = 0.0

@@ -11,7 +11,7 @@ import pytest
 import bulkmail
 from bulkmail.cli import main
 from bulkmail.mailing import doctor
-from bulkmail.mailing.doctor import State
+from bulkmail.mailing.doctor import State, look_at_loopback
 
 PROJECT = tomllib.loads((Path(bulkmail.__file__).parents[1] / "pyproject.toml").read_text())["project"]
 REQUIRES = [
@@ -99,3 +99,18 @@ def test_relay_that_does_not_answer_is_a_problem(capsys, tmp_path, monkeypatch):
     (relay,) = [each for each in json.loads(out)["checks"] if each["subject"] == "relay"]
     assert (code, relay["state"]) == (1, "problem")
     assert "Nothing is listening" in relay["found"] and "port" in relay["fix"]
+
+
+async def test_embedded_server_takes_a_message_of_another_client():
+    found = await look_at_loopback()
+    assert (found.state, found.fix) == (State.OK, "")
+
+
+async def test_loopback_that_is_blocked_is_a_problem(monkeypatch):
+    def refused(*arguments: object, **options: object) -> None:
+        raise ConnectionRefusedError("blocked")
+
+    monkeypatch.setattr("aiosmtplib.send", refused)
+    found = await look_at_loopback()
+    assert found.state is State.PROBLEM
+    assert "ConnectionRefusedError" in found.found and "127.0.0.1" in found.fix
