@@ -48,7 +48,7 @@ def command(where: str | None, name: str, offline: bool, as_json: bool) -> int:
     """Look at the installation and say what is missing.
 
     Looks at Python, packages and extras, keyring, state folder, clock, DNS and the relay of a campaign (by default the
-    one here). No message is sent and no password is shown, so the output can be given to someone who helps. Exit code:
+    one here). No message is sent and no password is shown, so the output is safe to share for support. Exit code:
     0 nothing is wrong, 1 something is, 2 wrong usage.
     """
     found = [

@@ -267,8 +267,8 @@ def _trips(run: Run, trip: Trip) -> None:
     if trip.put_back:
         run.journal.put(PutBack(trip.put_back), _nothing)
     if trip.danger is not Danger.CANARY:  # which is judged when all of those messages are done
-        run.life.end(Ending(RelayError(f"stopped, and no one is lost: {trip.sentence}", hint=trip.hint)))
+        run.life.end(Ending(RelayError(f"Sending stopped; no recipients were lost: {trip.sentence}", hint=trip.hint)))
 
 
 def _nothing(error: BaseException | None) -> None:
-    """Whoever put the outcome beside it is told, too."""
+    """Nothing to do: the put of the outcome beside it has a callback of its own."""

@@ -21,7 +21,7 @@ from bulkmail.model.timing import (
     WALL_CLOCK_CHECKED_AFTER,
 )
 
-DEFERRED, RESTING = "deferred deliveries", "providers that want to be left alone"
+DEFERRED, RESTING = "deferred deliveries", "providers that are paused"
 PLANNED = "the next messages are planned for then (send_at)"
 DEFERRED_OR_PLANNED = "deferred deliveries and planned messages (send_at)"
 RATE = "the rate"

@@ -183,7 +183,7 @@ class Run:
         if not relay.account.pause(seconds, why):
             self.leave_out_until(relay, Hold(self.clock.now() + seconds, why))
         elif self.has_several:
-            self.tell(relay, f"{relay.name} is left alone for {say_duration(seconds)}, because {why}")
+            self.tell(relay, f"{relay.name} is paused for {say_duration(seconds)}: {why}")
         self.life.nudge()
 
     def leave_out_until(self, relay: RelayState, rest: Hold) -> None:
@@ -194,7 +194,7 @@ class Run:
         if all(other.is_out for other in self.relays):
             self.life.end(Ending(relay.error))
         else:
-            self.tell(relay, f"{relay.name} is left out from now on, because {rest.why}")
+            self.tell(relay, f"{relay.name} is not used any more in this run: {rest.why}")
 
     async def conclude(self) -> Ending:
         """How it ended.  Rows that no relay was left for are the fault of the one that they were meant for."""

@@ -111,11 +111,15 @@ class Canary:
         if trip is None:
             self._outbox.set_setting(SETTING, PASSED)
             return None
-        self._outbox.set_setting(SETTING, "")  # anyone who goes on has fixed something: others go ahead then
-        hint = f"{trip.hint} (with --canary 0, if the rest is to go all the same)"
+        self._outbox.set_setting(
+            SETTING, ""
+        )  # a resumed run has probably fixed something: it sends other messages first
+        hint = f"{trip.hint} (with --canary 0 to send the rest anyway)"
         return Ending(
             SendingPaused(
-                f"stopped, and no one is lost: {trip.sentence}", hint=hint, hold=Hold(math.inf, trip.sentence)
+                f"Sending stopped; no recipients were lost: {trip.sentence}",
+                hint=hint,
+                hold=Hold(math.inf, trip.sentence),
             )
         )
 

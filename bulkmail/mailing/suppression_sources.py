@@ -97,7 +97,7 @@ def check_there(files: Iterable[str]) -> None:
             raise ConfigError(
                 f"{printable(file, 4_000)}: this suppression file of the run is gone, so that recipients who have opted"
                 " out since it began would be sent to",
-                hint="put it back; if no one has opted out, an empty file by that name will do",
+                hint="restore it; if no recipient has opted out, create an empty file with that name",
             )
 
 

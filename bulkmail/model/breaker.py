@@ -345,11 +345,11 @@ def judge_canary(outcomes: Mapping[Outcome, int], scopes: Mapping[Scope, int], l
         about = f", {by_message:,} of them for what is in the message" if by_message else ""
         why = f"{rejected:,} were rejected{about} (the limit is {limits.canary_share:.0%})"
     elif in_doubt:
-        why = f"of {in_doubt:,} no one knows whether they arrived"
+        why = f"{in_doubt:,} may or may not have arrived"
     else:
         return None
     return Trip(
         Danger.CANARY,
         f"of the first {count(total, 'message')} {why}; the rest was not sent",
-        "look at the server's words in the report, fix what they say, then resume",
+        "fix the problem that the server's replies in the report name, then resume",
     )

@@ -175,8 +175,8 @@ def clashes(routes: Sequence[Route]) -> list[Clash]:
                     i,
                     j,
                     f"overlap: mail from {overlap[0]} to {overlap[1]} fits one by its sender, the other by its "
-                    "recipient, and it cannot be told which counts",
-                    f"name both at the one that shall take it: senders = [{overlap[0]!r}], "
+                    "recipient, and it is not clear which relay applies",
+                    f"name both at the relay that should send it: senders = [{overlap[0]!r}], "
                     f"recipients = [{overlap[1]!r}]".replace("'", '"'),
                 )
             )

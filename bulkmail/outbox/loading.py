@@ -187,4 +187,4 @@ def _check(entry: Entry, number: int) -> None:
     if entry.status is Status.PENDING and isinstance(entry.row, BadRow):
         raise OutboxError(f"row {number} is a bad row and cannot be pending")
     if isinstance(entry.row, ReadyMade) and not entry.forward_paths:
-        raise OutboxError(f"row {number} is a ready-made message to no one: it has no forward path")
+        raise OutboxError(f"row {number} is a ready-made message without a recipient: it has no forward path")

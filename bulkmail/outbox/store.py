@@ -140,7 +140,7 @@ _EXPLANATIONS = (
     (
         "SQLITE_READONLY_ROLLBACK",
         "was left half written by a program that was killed, and has to be put in order first",
-        "do this as someone who may write to the file and to its folder",
+        "run this as a user with write permission for the file and its folder",
     ),
     ("SQLITE_READONLY", "cannot be written", "look at the rights of the file and of its folder"),
     ("SQLITE_PERM", "cannot be opened", "look at the rights of the file and of its folder"),

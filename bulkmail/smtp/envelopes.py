@@ -46,7 +46,7 @@ def unsendable(message: Message, capabilities: Capabilities) -> Fault | None:
         if not _is_writable(path):
             return _fault(f'"{printable(path, 80)}" cannot be written into a command to the server')
     if "" in paths:
-        return _fault("the message names no one to send it to")
+        return _fault("the message has no recipient")
     if not capabilities.smtputf8 and _needs_smtputf8(message):
         return _fault("the address or a header needs SMTPUTF8, which the server does not offer")
     if message.is_8bit and not capabilities.eight_bit_mime:

@@ -413,7 +413,7 @@ class Protocol:
             self._break(f"said {reply.code} before it was asked")
 
     def _on_goodbye(self, step: Step, transfer: None, reply: RawReply) -> None:
-        self._close(CloseReason.GOODBYE, "was told goodbye")
+        self._close(CloseReason.GOODBYE, "ended the session after QUIT")
 
     def _on_closing(self, step: Step, transfer: None, reply: RawReply) -> None:
         """421 while nothing of ours is under way."""

@@ -118,7 +118,7 @@ class Scram:
         except ValueError:
             raise ScramError("sent a challenge that is none of SCRAM") from None
         if not nonce.startswith(self._nonce) or len(nonce) == len(self._nonce):
-            raise ScramError("answered with another login's nonce: someone may be in between")
+            raise ScramError("answered with another login's nonce: the connection may be intercepted")
         if not FEWEST_ITERATIONS <= iterations <= MOST_ITERATIONS:
             raise ScramError(
                 f"wants the password hashed {iterations:,} times; from {FEWEST_ITERATIONS:,} to {MOST_ITERATIONS:,}"
