@@ -15,7 +15,7 @@ from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.text import printable
 
-# What would end the command or the path: anyone who made the address should have refused it, and here it stops.
+# What would end the command or the path: the address parser should have refused it; this is the last check.
 _UNSAFE = re.compile("[\x00-\x20\x7f<>\ud800-\udfff]")
 
 
@@ -146,7 +146,7 @@ def _envelope_id(message: Message) -> str:
 def _original_recipient(path: str) -> str:
     if path.isascii():
         return f"rfc822;{_xtext(path)}"
-    # The 7-bit form: anyone who does not know SMTPUTF8 can hand it on.
+    # The 7-bit form: servers without SMTPUTF8 can pass it on.
     return "utf-8;" + _NOT_UTF8_XTEXT.sub(lambda found: f"\\x{{{ord(found[0]):X}}}", path)
 
 

@@ -98,7 +98,7 @@ def test_token_takes_a_way_for_tokens_only() -> None:
 
 @pytest.mark.parametrize("token", ["a b", "a\1b", "abc\r\n", "a\0", "ä", "="])
 def test_what_is_no_token_is_not_said(token: str) -> None:
-    with pytest.raises(LoginError, match="what we were given is none") as caught:
+    with pytest.raises(LoginError, match="it is not a valid token") as caught:
         chosen(EVERY, token=token)
     assert caught.value.kind is Breakage.NO_TOKEN
 
