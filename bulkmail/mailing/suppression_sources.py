@@ -197,7 +197,7 @@ class ReadList:
 def intake_overdue(used: ListInUse | None, *, now: float | None = None) -> float:
     """Seconds for which intake should have succeeded and has not; 0.0 without a list, or one that cannot be read.
 
-    Anyone who needs the list to be read says so elsewhere.  Blocks.
+    A list that must be readable is checked elsewhere.  Blocks.
     """
     if used is None or not os.path.exists(used.file):
         return 0.0

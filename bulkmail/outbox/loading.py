@@ -181,7 +181,7 @@ def _columns(entry: Entry, number: int, *, with_key: bool) -> _RowColumns:
 
 
 def _check(entry: Entry, number: int) -> None:
-    """Raises `OutboxError` for an entry that would send to no one, or come settled: a bug of the caller."""
+    """Raises `OutboxError` for an entry without a recipient, or one with a result already: a bug of the caller."""
     if entry.status not in _RECORDABLE:
         raise OutboxError(f"row {number} comes with the status {entry.status.value}, which only sending can give")
     if entry.status is Status.PENDING and isinstance(entry.row, BadRow):

@@ -1,4 +1,4 @@
-"""The one SQLite file under an outbox: made, opened, checked, locked, and every error of it told in our words."""
+"""The one SQLite file under an outbox: made, opened, checked, locked, and its errors explained."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Store:
     def settle_down(self) -> None:
         """Copies everything into the one plain file, so that no -wal or -shm stays beside it.
 
-        When someone is reading just now, or the disk has no room for the copy, they stay; nothing is lost by that.
+        If another process is reading, or the disk has no room for the copy, they stay; no data is lost.
         """
         if self.path is None:
             return
