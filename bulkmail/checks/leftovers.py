@@ -57,7 +57,7 @@ _DAMAGE = lazy_pattern(
     r"|Â[\xa0-\xbf]"
     r"|[ÄÅ](?:[\x80-\x9f¤¥¦§±¼½¾‚ƒ„†‡ˆ‰Š‹ŒŽ˜™š›œžŸ](?=[a-zß-ÿ])|[\x80-\x9f])"
     r"|â(?:€.|‚¬)|ðŸ"
-    rf"|(?:[ÐÑ]{_SECOND}){{2}}|(?:[ÎÏ]{_SECOND}){{2}}"  # Cyrillic and Greek messages
+    rf"|(?:[ÐÑ]{_SECOND}){{2}}|(?:[ÎÏ]{_SECOND}){{2}}"  # Cyrillic and Greek letters
     rf"|(?:[РС]{_SECOND_1251}){{2}}|(?<=[A-Za-z])Г{_SECOND_1251}"  # taken for Windows-1251
     r"|[├┬][^\s\w─━│]|[├┬][ñöäåæçéèêëíìîïóòôõúùûüßÑÖÄÅÆÇÉ]|(?:[╨╤]\S){2}"  # for that of DOS
     r"|√[\xa0-\xffºøŒœ∂∆π∏](?=\w)"  # for that of a Mac

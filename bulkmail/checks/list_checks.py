@@ -51,8 +51,7 @@ def many_invalid(evidence: Evidence) -> Iterator[Found]:
         if FEW_INVALID <= number < of and number > evidence.most_invalid * of:
             yield Found(
                 f"{number:,} of {count(of, 'row')} {what}: {number / of:.1%}, the limit is {evidence.most_invalid:.0%}",
-                fix="correct the list; if it is as it should be, allow more with"
-                f" --max-invalid {math.ceil(100 * number / of)}%",
+                fix=f"correct the list; if it is right, allow more with --max-invalid {math.ceil(100 * number / of)}%",
             )
 
 

@@ -90,12 +90,12 @@ def explain(
         )
     if event.kind is Breakage.IMPOSTOR:
         return RelayTrouble(
-            f"This is perhaps not your provider's server: {event}.", "Find out who answers there first."
+            f"This is perhaps not your provider's server: {event}.", "Check which server answers there first."
         )
     if event.kind is Breakage.NO_LOGIN:
         return RelayTrouble(
             f"There is no way to log in: {event}.",
-            "Ask the provider which port (587 and 465 are usual) and which way of logging in it wants.",
+            "Ask the provider for the port (587 and 465 are usual) and the login method.",
         )
     if event.kind is Breakage.TIMEOUT:
         return RelayTrouble(f"{event}.", "Try again in a minute; if it persists, ask the server's administrator.")
@@ -130,7 +130,7 @@ def _wrong_port(relay: Relay, clue: Clue) -> RelayTrouble | None:
         return RelayTrouble(f"{what}.", f"{fix[0].upper()}{fix[1:]}{'.' if relay.tls is Tls.IMPLICIT else ''}")
     if clue in (Clue.IMAP, Clue.POP3, Clue.SSH):
         return RelayTrouble(
-            f"{where} is no mail relay: it speaks {clue.value}.",
+            f"{where} is not a mail relay: it speaks {clue.value}.",
             "Mail is sent through another port of the provider: 587 or 465, at a host often called smtp. or mail.",
         )
     return None

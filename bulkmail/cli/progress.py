@@ -29,10 +29,10 @@ class Progress(Protocol):
     def __enter__(self) -> Progress: ...
     def __exit__(self, *exc_info: object) -> None: ...
     def step(self, what: str, *, done: int, total: int | None = None) -> None:
-        """This many rows of `what` ("reading", "checking") are done."""
+        """`done` rows of `what` ("reading", "checking") are done."""
 
     def begin(self, total: int) -> None:
-        """Sending begins, with this many open deliveries."""
+        """Sending begins, with `total` open deliveries."""
 
     def planned(self, planned: Planned) -> None:
         """When the rows of a run with planned times are due."""

@@ -29,7 +29,7 @@ def _number(mailing: Mailing) -> int:
 
 
 def refuse_other(expected: int, mailing: Mailing) -> None:
-    """Raises `ConfigError` unless there are exactly this many recipients."""
+    """Raises `ConfigError` unless there are exactly `expected` recipients."""
     number = _number(mailing)
     if number != expected:
         raise ConfigError(

@@ -60,7 +60,7 @@ def sessions(pulse: Pulse) -> list[str]:
 
 
 def slowed(pulse: Pulse) -> list[str]:
-    """`"google left alone until 14:05:10"`, `"the relay main 12/s, 3 connections"`: what is slowed down now."""
+    """`"google paused until 14:05:10"`, `"the relay main 12/s, 3 connections"`: what is slowed down now."""
     now, has_several = time.time(), len(pulse.connections) > 1
     said = [
         f"{name_of(slowdown, has_several=has_several)} {treated}"

@@ -77,7 +77,7 @@ async def connect(url: str, *, within: float = CONNECTING) -> Connection:
 
 
 def _asyncpg() -> Any:
-    """Late: whoever sends from one machine does without it."""
+    """Imported late: sending from one machine does not need it."""
     try:
         import asyncpg
     except ImportError as error:

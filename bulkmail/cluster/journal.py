@@ -87,7 +87,7 @@ _PUT_BACK = (
     "UPDATE delivery_{0} SET status = 'pending', due_at = 'epoch'"
     " WHERE campaign = $1 AND id = ANY ($2::bigint[]) AND status = 'rejected'"
 )
-# What came to life again in a shard that nobody holds makes it due.
+# A delivery that is pending again in a shard without a holder makes the shard due.
 _DUE = """
     UPDATE shard s SET due_at = least(s.due_at, (SELECT min(d.due_at) FROM delivery_{0} d WHERE d.campaign = s.campaign
         AND d.id BETWEEN s.first_id AND s.last_id))

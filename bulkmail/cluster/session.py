@@ -35,8 +35,8 @@ _END = "UPDATE session SET ended_at = clock_timestamp() WHERE id = $1 AND ended_
 _END_OF_SHARD = (
     "(SELECT min(d.due_at) FROM delivery d WHERE d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id)"
 )
-# Three statements in one READ COMMITTED transaction, by whoever comes first.  The first one waits for marks under way
-# (FOR SHARE) and refuses later ones; as a statement of its own the second sees every mark that was granted.
+# Three statements in one READ COMMITTED transaction, by the worker that comes first.  The first one waits for marks
+# under way (FOR SHARE) and refuses later ones; as a statement of its own the second sees every mark that was granted.
 _EXPIRE = (
     "UPDATE session SET ended_at = clock_timestamp()"
     " WHERE ended_at IS NULL AND lease_until < clock_timestamp() RETURNING id"
@@ -80,7 +80,7 @@ class Session:
         self._renewing: asyncio.Task[None] | None = None
 
     def is_safe(self) -> bool:
-        """Whether an end of a message may be written this instant: nobody else can have taken it over."""
+        """Whether an end of a message may be written this instant: no other worker can have taken it over."""
         return self._clock() < self._ends - min(GUARD, self._lease / 3)
 
     async def __aenter__(self) -> Session:

@@ -61,7 +61,7 @@ _GIVE_BACK = (
     " AND ($3::integer IS NULL OR s.lane = $3)"
     " AND NOT EXISTS (SELECT 1 FROM unnest($4::bigint[]) AS o (id) WHERE o.id BETWEEN s.first_id AND s.last_id)"
 )
-# When there may be more: a shard that nobody holds by its due time, one that another holds in a second.
+# When there may be more: a shard without a holder by its due time, one that another holds in a second.
 _MORE = """
     SELECT min(CASE WHEN s.holder IS NULL THEN extract(epoch FROM s.due_at - clock_timestamp())::float8
         WHEN s.holder = $2 THEN (SELECT extract(epoch FROM min(d.due_at) - clock_timestamp())::float8
@@ -80,7 +80,7 @@ _OPEN = """
 class ClusterStore:
     """The deliveries of one campaign, for one engine of this worker; opened by `open()`, ended by `aclose()`.
 
-    `clock` is this machine's wall clock, which engines reckon with; what is stored is by the store's own.
+    `clock` is this machine's wall clock, which engines use; stored times are by the store's own clock.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class ClusterStore:
         self._is_dry.clear()
 
     def has_more(self, lane: int, *, besides: Collection[int]) -> bool:
-        """Whether something of `lane` may be tried besides; True until the store has said that nothing is left."""
+        """Whether anything else of `lane` may be tried; True until the store has said that nothing is left."""
         return not self._is_dry[lane]
 
     def count_open(self, lane: int) -> asyncio.Future[int]:

@@ -138,7 +138,7 @@ class CampaignPages:
     def _made(self, name: str, origin: str) -> str:
         if not _NAME.fullmatch(name):
             raise ConfigError(
-                "a name has letters, digits, spaces, dots and dashes, and begins with a message or a digit"
+                "a name has letters, digits, spaces, dots and dashes, and begins with a letter or a digit"
             )
         folder = self._console.folders.roots[0] / name.replace(" ", "-")
         if folder.exists():

@@ -1,4 +1,4 @@
-"""A run as it goes on: its tries folded into figures once a second, for as long as someone looks."""
+"""A run in progress: its attempts folded into figures once a second, while a page shows it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from bulkmail.report.figures import Timeline
 from bulkmail.text import printable
 
 EVERY = 1.0  # seconds between two looks
-KEPT = 60.0  # seconds that the figures of a run are kept when no one looks any more
+KEPT = 60.0  # seconds that the figures of a run are kept after the last page closed
 LATEST = 12  # tries that are shown
 MOST_SAID = 12  # replies that are shown
 _MOST_REPLIES = 2_000  # kinds that are counted
 CATCHING_UP = 0.2  # seconds between two looks as long as earlier tries are still being counted
-SHARE = 30  # a look that takes a second is followed by none for this many: the run needs the computer more
+SHARE = 30  # a look that takes a second is followed by a pause of this length: the run needs the computer more
 _CHUNK = 2_000  # tries that are read at a time
 _BUDGET = 0.05  # seconds of reading tries in one look
 _WINDOW = 15  # looks that the rate is taken from
@@ -144,7 +144,7 @@ class Figures:
 
 
 class Live:
-    """One look a second for each run that someone looks at, however many tabs do."""
+    """One look a second for each run that is shown, however many tabs show it."""
 
     def __init__(self, views: Views) -> None:
         self._views = views

@@ -73,7 +73,7 @@ class RunView:
 
     @property
     def is_untouched(self) -> bool:
-        """Whether no one was sent to yet, so that starting again may take its place."""
+        """Whether nothing was sent yet, so that a new start may replace it."""
         return not self.is_running and self.started_at is None and self.tally.is_untouched
 
     @property
@@ -163,7 +163,7 @@ class Views:
 
 
 def _signature(path: Path) -> _Signature:
-    """Changes with every change of the outbox and with whether someone sends it."""
+    """Changes with every change of the outbox and when a process starts or stops sending it."""
     return tuple(_stat(path.with_name(path.name + suffix)) for suffix in ("", "-wal", ".lock"))
 
 

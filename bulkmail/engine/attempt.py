@@ -1,4 +1,4 @@
-"""Deliveries under way over a session, from their mark to their outcome, which is durable before it is told."""
+"""Deliveries under way over a session, from their mark to their outcome, which is durable before it is reported."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def record_unmade(run: Run, booking: Booking, error: TemplateError) -> None:
 
 
 def _put_invalid(run: Run, booking: Booking, error: TemplateError) -> None:
-    def told(failure: BaseException | None) -> None:
+    def recorded(failure: BaseException | None) -> None:
         run.unsettled -= 1
         if isinstance(failure, ClaimLost):
             run.scheduler.lost(booking)
@@ -227,12 +227,12 @@ def _put_invalid(run: Run, booking: Booking, error: TemplateError) -> None:
             run.life.nudge()
 
     delivery = booking.job.delivery
-    run.journal.put(Invalidation(delivery.id, delivery.row, str(error)), told)
+    run.journal.put(Invalidation(delivery.id, delivery.row, str(error)), recorded)
     run.unsettled += 1
 
 
 def _put(run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: deliveries.Attempt) -> None:
-    def reported(error: BaseException | None) -> None:
+    def recorded(error: BaseException | None) -> None:
         """The outcome is durable, or will not be: then the row stays at its mark, which a later run finds in doubt."""
         run.unsettled -= 1
         if isinstance(error, ClaimLost):  # it was never marked, and another process tries it, or has tried it
@@ -246,29 +246,29 @@ def _put(run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: del
             return
         run.plan.observe(DeliveryResult(delivery, attempt, booking.job.recipient))
 
-    run.journal.put(Settlement(delivery, attempt), reported)
+    run.journal.put(Settlement(delivery, attempt), recorded)
     run.unsettled += 1
 
 
 def _has_others(run: Run, done: Collection[int], *, settling: int = 0) -> bool:
-    """Whether the run has a delivery to try that is not among `done` and whose outcome is not put down yet.
+    """Whether the run has a delivery to try that is not among `done` and whose outcome is not recorded yet.
 
-    `settling` is how many of those in hand are about to be put down.
+    `settling` is how many of those in hand are about to be recorded.
     """
     queues = run.scheduler.queues
     return queues.in_hand > run.unsettled + settling or queues.has_others(done)
 
 
 def _trips(run: Run, trip: Trip) -> None:
-    """A breaker opened: who was rejected for it is pending again, and nothing more begins.
+    """A breaker opened: recipients rejected because of it are pending again, and nothing more begins.
 
-    In the instant that the outcome was put in the journal, so that one transaction takes both.
+    This runs as soon as the outcome is in the journal, so that one transaction records both.
     """
     if trip.put_back:
         run.journal.put(PutBack(trip.put_back), _nothing)
     if trip.danger is not Danger.CANARY:  # which is judged when all of those messages are done
-        run.life.end(Ending(RelayError(f"stopped, and no one is lost: {trip.sentence}", hint=trip.hint)))
+        run.life.end(Ending(RelayError(f"Sending stopped; no recipients were lost: {trip.sentence}", hint=trip.hint)))
 
 
 def _nothing(error: BaseException | None) -> None:
-    """Whoever put the outcome beside it is told, too."""
+    """Nothing to do: the put of the outcome beside it has a callback of its own."""

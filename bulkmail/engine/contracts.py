@@ -36,10 +36,10 @@ class ClaimLost(Exception):
 class Store(Protocol):
     """Where the deliveries of a run are: it hands them out, grants marks and keeps outcomes.
 
-    A delivery that was claimed is handed out to nobody else, and not again to this run, until its outcome or its
-    invalidation has been answered, an entry about it was not granted, or the `epoch` is another.  A store may lose
-    claims at any time; then it grants no mark that rests on them.  Every answer may be later, and every call may raise
-    `BulkmailError`, at once or in its future, when nothing can be read or recorded any more; from then on every
+    A claimed delivery is handed out to no other process, and not again to this run, until its outcome or its
+    invalidation has been answered, an entry about it was not granted, or the `epoch` has changed.  A store may lose
+    claims at any time; then it grants no mark that depends on them.  Every answer may come later, and every call may
+    raise `BulkmailError`, at once or in its future, when nothing can be read or recorded any more; from then on every
     `write()` does.
     """
 
@@ -65,7 +65,7 @@ class Store(Protocol):
         """These were claimed and are not taken up: anybody may claim them."""
 
     def has_more(self, lane: int, *, besides: Collection[int]) -> bool:
-        """Whether something of `lane` that is not claimed and not among `besides` may be tried in this run, ever.
+        """Whether a delivery of `lane` that is neither claimed nor in `besides` may still be tried in this run.
 
         A plain answer, because a breaker has to judge in the instant of an outcome.  A store that would have to ask
         says True: then a breaker or a strike waits for more, and nothing is refused for it.
@@ -112,9 +112,9 @@ Connect = Callable[[], Awaitable[Connection]]
 
 
 class Limits(Protocol):
-    """Anyone who says how many recipients may still be written to through a relay, and when.  Times are wall clock.
+    """How many recipients may still be written to through a relay, and when.  Times are wall clock.
 
-    Plain calls never wait.  No one calls `refill()` or `settle()` while one of them is under way.
+    Plain calls never wait.  Calls of `refill()` and `settle()` never overlap.
     """
 
     @property
@@ -172,7 +172,7 @@ class DeliveryResult(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """This many sessions are open now with one of the relays."""
+    """How many sessions are open now with one of the relays."""
 
     open: int
     relay: str
@@ -180,7 +180,7 @@ class Sessions:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What anyone who looks after one of several relays should know, while the others go on."""
+    """What the administrator of one of several relays should know, while the others continue."""
 
     text: str
     relay: str

@@ -55,10 +55,10 @@ class Starter:
 
 
 class Engine:
-    """Delivers what is open in the store of `plan`; every outcome is durable before anybody is told.
+    """Delivers what is open in the store of `plan`; every outcome is durable before it is reported.
 
     `stop()` lets the transactions under way finish and begins no others.  Cancelling the task in `run()` aborts them;
-    anyone who had been sent the end of a message without an answer is in doubt then.
+    recipients whose message was sent to its end without a reply are in doubt then.
     """
 
     def __init__(self, plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""Why a campaign had to stop, in words for anyone who started it, with what to try next."""
+"""Why a campaign had to stop, in words for the user, and what to try next."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bulkmail.model.units import say_duration
 from bulkmail.model.window import say_until
 from bulkmail.text import count
 
-_AGAIN = "; then run the same command again: it goes on where this one stopped"
+_AGAIN = "; then run the same command again: it continues where this one stopped"
 
 _FIXES = {
     Breakage.REFUSED: "check host and port (587 and 465 are usual) and that the server is running",
@@ -25,9 +25,9 @@ _FIXES = {
     "or a trusted network add ?tls=off",
     Breakage.WRONG_TLS: "change the relay URL",
     Breakage.NO_REQUIRETLS: "leave requiretls out to do without that promise, or use a relay that gives it",
-    Breakage.NO_LOGIN: "ask the provider which port (587 and 465 are usual) and which way of logging in it wants",
+    Breakage.NO_LOGIN: "ask the provider for the port (587 and 465 are usual) and the login method",
     Breakage.NO_TOKEN: "see what [relay] says about the token, and whether the provider still allows this program",
-    Breakage.IMPOSTOR: "find out who answers there before you try again",
+    Breakage.IMPOSTOR: "check which server answers there before you try again",
 }
 
 
@@ -37,19 +37,19 @@ def explain(event: Reply | Fault, *, relay: str, feedback: Feedback, patience: f
     `feedback` is the run's own judge, here and below.
     """
     message, fix = _reported(event, relay, feedback, patience)
-    return RelayError(f"stopped, and no one is lost: {message}", hint=fix + _AGAIN)
+    return RelayError(f"Sending stopped; no recipients were lost: {message}", hint=fix + _AGAIN)
 
 
 def explain_left_out(event: Reply | Fault, *, relay: str, feedback: Feedback, patience: float | None = None) -> str:
     """Why one of several relays gets nothing more in this run, in a sentence that also says what to do."""
     message, fix = _reported(event, relay, feedback, patience)
-    return f"{relay} is left out from now on, the other relays go on: {message}; {fix}"
+    return f"{relay} is not used any more in this run, the other relays continue: {message}; {fix}"
 
 
 def explain_failing(event: Reply | Fault, *, relay: str, feedback: Feedback) -> str:
-    """Why one of several relays is not reckoned with just now, in a sentence."""
+    """Why one of several relays is not used at the moment, in a sentence."""
     message, _ = _reported(event, relay, feedback, None)
-    return f"{relay} fails, and is tried again now and then; the other relays go on: {message}"
+    return f"{relay} fails, and is retried from time to time; the other relays continue: {message}"
 
 
 def _reported(event: Reply | Fault, relay: str, feedback: Feedback, patience: float | None) -> tuple[str, str]:
@@ -61,26 +61,26 @@ def _reported(event: Reply | Fault, relay: str, feedback: Feedback, patience: fl
     else:
         message, fix = _refusal(event, relay, feedback)
     if patience is not None:
-        message = f"{message}; it has been so for {say_duration(patience)}"
+        message = f"{message}; this has lasted for {say_duration(patience)}"
     return message, fix
 
 
 def say_slowed(slowdown: Slowdown, event: Reply | Fault, now: float) -> str:
-    """What a complaint has led to, in a sentence; `now` is seconds of the slowdown's clock."""
+    """The effect of a throttling reply, in a sentence; `now` is seconds of the slowdown's clock."""
     done = []
     if slowdown.is_left_alone(now):
-        done.append(f"left alone for {say_duration(slowdown.until - now)}")
+        done.append(f"paused for {say_duration(slowdown.until - now)}")
     if (rate := slowdown.per_second(now)) is not None:
         done.append(f"slowed down to {rate:.3g} messages a second")
     if slowdown.connections is not None:
-        done.append(f"given {count(slowdown.connections, 'connection')}")
-    return f"{slowdown.provider or slowdown.relay} is {' and '.join(done) or 'treated more gently'}: {event}"
+        done.append(f"limited to {count(slowdown.connections, 'connection')}")
+    return f"{slowdown.provider or slowdown.relay} is {' and '.join(done) or 'slowed down'}: {event}"
 
 
 def _refusal(reply: Reply, relay: str, feedback: Feedback) -> tuple[str, str]:
     words, fix = advice(feedback.decide(reply).verdict.reason) or ("", "")
     if not words and reply.is_permanent:
-        words, fix = "refused", "ask anyone who runs that server"
+        words, fix = "refused", "ask the server's administrator"
     elif not words:
         words, fix = "is not ready to take mail", "wait a while"
     return f"{relay} {words}: {reply}", fix
@@ -89,8 +89,8 @@ def _refusal(reply: Reply, relay: str, feedback: Feedback) -> tuple[str, str]:
 def explain_rest(rest: Hold, now: float) -> SendingPaused:
     """The error that ends a run which does not wait for the end of `rest`."""
     return SendingPaused(
-        f"no one is written to before {say_until(rest.until, now)}, because {rest.why}; no one is lost",
-        hint="run the same command again then, by hand or from cron: it goes on where this one stopped; "
-        "with --wait forever it waits itself",
+        f"Sending is paused until {say_until(rest.until, now)}: {rest.why}; no recipients were lost",
+        hint="run the same command again then, by hand or from cron: it continues where this one stopped; "
+        "with --wait forever, bulkmail waits by itself",
         hold=rest,
     )

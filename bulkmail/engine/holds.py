@@ -21,7 +21,7 @@ from bulkmail.model.timing import (
     WALL_CLOCK_CHECKED_AFTER,
 )
 
-DEFERRED, RESTING = "deferred deliveries", "providers that want to be left alone"
+DEFERRED, RESTING = "deferred deliveries", "providers that are paused"
 PLANNED = "the next messages are planned for then (send_at)"
 DEFERRED_OR_PLANNED = "deferred deliveries and planned messages (send_at)"
 RATE = "the rate"
@@ -63,7 +63,7 @@ class Holds:
     def _earliest(self, relay: RelayState) -> tuple[float, bool]:
         """Seconds until something may go that only its provider holds back, or another relay; infinity for nothing.
 
-        With it, whether that is because the provider wants to be left alone, and not because its turn comes then.
+        Also returns whether that is because the provider is paused, and not because its turn comes then.
         """
         now, shaper = self._clock.monotonic(), self._shaper
         aside = self._queues.bring_back(now)
@@ -102,7 +102,7 @@ class Holds:
     def hold(self, relay: RelayState) -> Hold:
         """Until when, and why, a worker of `relay` has nothing to do; infinity when it is not needed any more.
 
-        Observers are told what the whole run waits for.
+        Observers get what the whole run waits for.
         """
         now, queues = self._clock.now(), self._queues
         if queues.is_used_up:
@@ -135,7 +135,7 @@ class Holds:
         if not self.has_plan:
             return DEFERRED
         tally = self._plan.store.tally()
-        if isinstance(tally, asyncio.Future):  # it says so later; for these words nobody waits
+        if isinstance(tally, asyncio.Future):  # it answers later; this text does not wait for it
             return DEFERRED_OR_PLANNED
         return DEFERRED_OR_PLANNED if tally.with_copies(Status.DEFERRED) else PLANNED
 

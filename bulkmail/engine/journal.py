@@ -22,7 +22,7 @@ class Journal:
     """Writes entries into a store in the order they are put, and calls back when each is durable.
 
     A store that answers at once is written to on the loop itself: that costs a few microseconds an entry and no turn of
-    the loop.  One that answers later is told of each turn without waiting for the answer to the one before.
+    the loop.  A store that answers later gets each turn without waiting for the answer to the one before.
     """
 
     def __init__(self, store: Store) -> None:
@@ -64,7 +64,7 @@ class Journal:
             return
         try:
             answer = self._store.write([entry for entry, _ in batch])
-        except Exception as error:  # whatever it is, what is not recorded must be told
+        except Exception as error:  # whatever it is, the callbacks must learn of it
             self._tell(batch, (), error)
             return
         if isinstance(answer, asyncio.Future):

@@ -39,7 +39,7 @@ class Prepared:
 
 
 class Preparer:
-    """Makes the messages of a run.  A few threads sign them; the interpreter's lock is free while they reckon."""
+    """Makes the messages of a run.  A few threads sign them; signing releases the GIL."""
 
     def __init__(self, compose: Compose, sign: Sign | None, clock: Clock) -> None:
         self._compose = compose

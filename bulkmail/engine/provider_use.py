@@ -30,7 +30,7 @@ class SessionUse:
 class ProviderUse:
     """Plain counting for all sessions of one relay.
 
-    `uncounted` are the bookings made while no provider had a limit.  They are counted when someone asks.
+    `uncounted` are the bookings made while no provider had a limit.  They are counted on demand.
     """
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ QueueKey = int
 
 
 def _nothing() -> None:
-    """Nobody waits."""
+    """The default: nothing waits for it."""
 
 
 def _no_matter(error: BaseException) -> None:
@@ -121,7 +121,7 @@ class Queues:
     def set_aside(self, job: Job, until: float) -> bool:
         """Nothing of it may go before `until` (monotonic seconds); what stands behind it may.
 
-        False where this many are set aside already that it is the next to go instead.
+        False if too many are set aside already: then it is the next to go instead.
         """
         if len(self._aside) >= MOST_ASIDE:
             self.take_back(job)

@@ -64,7 +64,7 @@ class RelayShares:
         return True
 
     def took(self, relay: RelayState, key: QueueKey, now: float) -> bool:
-        """Books a job; says whether someone who was held back for this relay's sake should look again."""
+        """Books a job; returns whether relays held back in favour of this one should look again."""
         members = self._members[key]
         mine = members[relay]
         if relay.priority not in self._weighted[key]:

@@ -138,7 +138,7 @@ class RelayState:
         return not (self.is_out or self.health.is_failing or self.is_full(now) or is_held)
 
     def is_hopeful(self, now: float) -> bool:
-        """Whether it may be reckoned with in this run, as far as is known now."""
+        """Whether it may still be usable in this run, as far as is known now."""
         return not (self.is_out or self.health.is_hopeless(now) or self.account.hold())
 
     def is_full(self, now: float) -> bool:

@@ -104,9 +104,9 @@ class Run:
             self.leave_out_until(relay, Hold(self.clock.now() + rest, f"{relay.name} says: {event}"))
 
     def record_failure(self, relay: RelayState, event: Reply | Fault, *, asked: float = 0.0) -> None:
-        """The relay failed: it is left alone for a while, or for good when patience has ended.
+        """The relay failed: it is paused for a while, or for the rest of the run when patience has ended.
 
-        `asked` is for how many seconds it wants that itself, 0 when it did not say.
+        `asked` is how many seconds its reply asks for, 0 when it names no time.
         """
         now, health = self.clock.monotonic(), relay.health
         # A session that ends is nothing to speak of while new ones are to be had.
@@ -132,7 +132,7 @@ class Run:
         return True
 
     def tell_wait(self, relay: RelayState) -> None:
-        """Says until when a relay that fails is left alone, if nothing else goes on meanwhile."""
+        """Says until when a failing relay is paused, if no other relay can send meanwhile."""
         now, health = self.clock.monotonic(), relay.health
         wait = health.resume_at - now if health.open else health.wait(now)
         others_are_able = any(other.is_able(now) for other in self.relays if other is not relay)
@@ -165,7 +165,7 @@ class Run:
         self.plan.observe(Notice(printable(text, LONGEST_NOTICE), relay.name))
 
     def give_up(self, relay: RelayState, event: Reply | Fault) -> None:
-        """No one answers at the very first try: more likely something is misspelt than all are busy."""
+        """No relay answers at the first attempt: more likely a name is misspelt than all are busy."""
         self.life.end(Ending(explain(event, relay=relay.name, feedback=self.plan.feedback)))
 
     def has_no_answer(self) -> bool:
@@ -176,14 +176,15 @@ class Run:
     # -- pauses
 
     def pause_account(self, relay: RelayState, seconds: float, why: str) -> None:
-        """The provider says that a quota of the account is used up: `relay` is left alone for this many seconds.
+        """The provider says that a quota of the account is used up: `relay` is paused for `seconds`.
 
-        Later runs learn of it.  Other relays go on; without any the run waits, or ends with everyone still open.
+        Later runs observe the pause, too.  Other relays continue; without one the run waits, or ends with all open
+        rows still open.
         """
         if not relay.account.pause(seconds, why):
             self.leave_out_until(relay, Hold(self.clock.now() + seconds, why))
         elif self.has_several:
-            self.tell(relay, f"{relay.name} is left alone for {say_duration(seconds)}, because {why}")
+            self.tell(relay, f"{relay.name} is paused for {say_duration(seconds)}: {why}")
         self.life.nudge()
 
     def leave_out_until(self, relay: RelayState, rest: Hold) -> None:
@@ -194,7 +195,7 @@ class Run:
         if all(other.is_out for other in self.relays):
             self.life.end(Ending(relay.error))
         else:
-            self.tell(relay, f"{relay.name} is left out from now on, because {rest.why}")
+            self.tell(relay, f"{relay.name} is not used any more in this run: {rest.why}")
 
     async def conclude(self) -> Ending:
         """How it ended.  Rows that no relay was left for are the fault of the one that they were meant for."""

@@ -1,4 +1,4 @@
-"""What relays and providers complain of: acted on at once, and told to observers, but not too often."""
+"""Throttling by relays and providers: acted on at once, and reported to observers, but not too often."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Throttling:
         self._reported_at: dict[tuple[str, str], float] = {}
         self._tidied_at = self._counted_at = clock.monotonic()
         self._taken: dict[tuple[str, str], int] = {}  # messages since then, by relay and provider
-        self._refusals: dict[str, Reply | Fault] = {}  # of sessions, of which nothing was told yet
+        self._refusals: dict[str, Reply | Fault] = {}  # of sessions, not reported yet
 
     def throttle(self, decision: ThrottleDecision, event: Reply | Fault, relay: RelayState, provider: str) -> bool:
         """Does what a complaint asks for: slower, fewer sessions, a rest; False when it is no such complaint."""

@@ -204,7 +204,9 @@ class Worker:
             if found.__class__ is Hold:
                 return None
             booking: Booking = found  # type: ignore[assignment]
-            if not booking.is_next and relay.workers < relay.most_connections:  # else its finding was told already
+            if (
+                not booking.is_next and relay.workers < relay.most_connections
+            ):  # otherwise that was done when it was reserved
                 self._enlarge()
             if ahead is not None:
                 self._ahead = None
@@ -268,7 +270,7 @@ class Worker:
         elif verdict.stops:
             run.leave_out(relay, event)
         elif verdict.strikes:
-            pass  # counted where its outcome was put down
+            pass  # counted where its outcome is recorded
         elif run.throttle(decision, event, relay, provider):
             run.record_success(relay)  # it works, and says how it wants to be treated
         elif verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE):

@@ -164,9 +164,9 @@ def _meaning(notice: Notice, text: str, code: int | None, enhanced: str) -> tupl
     return FeedbackKind.UNCLEAR, BounceReason.UNCLEAR
 
 
-def by_words(told: str, enhanced: str = "") -> BounceRule | None:
+def by_words(words: str, enhanced: str = "") -> BounceRule | None:
     """The first entry of the table whose text, and whose digits where it has any, fit."""
-    text = _SIGNS.sub(" ", _SENTENCE_END.sub(" | ", plain(told[:_LONGEST])))
+    text = _SIGNS.sub(" ", _SENTENCE_END.sub(" | ", plain(words[:_LONGEST])))
     return next((rule for rule in rules() if rule.text is not None and rule.fits(text, enhanced)), None)
 
 

@@ -104,7 +104,7 @@ class MailSource(Protocol):
     """For people, and for what is remembered of it: `imap bounces@example.com at imap.example.com:993, INBOX`."""
 
     is_pushed: bool
-    """Whether someone else decides when there is mail, so that silence says nothing."""
+    """Whether mail is pushed to us, so that silence means nothing."""
 
     def batches(self) -> Iterator[Sequence[FetchedMail]]:
         """All mail that is there and was not read before, at most `BATCH` at a time, marking nothing as seen."""

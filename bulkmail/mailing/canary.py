@@ -1,4 +1,4 @@
-"""The first messages of a campaign go ahead; only if they fare well, the rest follows."""
+"""The first messages of a campaign are sent ahead, and the rest only if those succeed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Wants = Set[int]
 """The ids of the only deliveries to send."""
 
 Send = Callable[[int | None, Wants | None], Awaitable[Ending]]
-"""Sends at most this many messages, None for all, of those that are wanted."""
+"""Sends at most that number of messages (None: all) of those that are wanted."""
 
 
 class Canary:
@@ -83,7 +83,7 @@ class Canary:
         return self._judged()
 
     async def _send_ahead(self, send: Send) -> Ending | None:
-        """None when this many went, or all there are."""
+        """None when enough messages were sent, or all there are."""
         while (wanted := self._limits.canary - len(self._messages)) > 0:
             before, open_before = self._tries, self._outbox.tally().open
             ending = await send(wanted if self.left is None else min(wanted, self.left), None)
@@ -96,7 +96,7 @@ class Canary:
         return None
 
     async def _try_again(self, send: Send) -> Ending | None:
-        """Greylisting looks like a refusal of everyone: until the first is accepted, or nothing more is due soon."""
+        """Greylisting looks like a refusal of all: retries until the first is accepted, or nothing more is due soon."""
         self._is_second_try = True
         ending = await send(self.left, {a.delivery for a in self._messages.values() if a.outcome is Outcome.DEFERRED})
         self._is_second_try = False
@@ -111,11 +111,15 @@ class Canary:
         if trip is None:
             self._outbox.set_setting(SETTING, PASSED)
             return None
-        self._outbox.set_setting(SETTING, "")  # anyone who goes on has fixed something: others go ahead then
-        hint = f"{trip.hint} (with --canary 0, if the rest is to go all the same)"
+        self._outbox.set_setting(
+            SETTING, ""
+        )  # a resumed run has probably fixed something: it sends other messages first
+        hint = f"{trip.hint} (with --canary 0 to send the rest anyway)"
         return Ending(
             SendingPaused(
-                f"stopped, and no one is lost: {trip.sentence}", hint=hint, hold=Hold(math.inf, trip.sentence)
+                f"Sending stopped; no recipients were lost: {trip.sentence}",
+                hint=hint,
+                hold=Hold(math.inf, trip.sentence),
             )
         )
 

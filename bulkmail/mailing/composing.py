@@ -292,7 +292,7 @@ class ComposingProcesses:
             size = max(8, min(LONGEST_RANGE, int(size * min(4.0, TURN / took))))
 
     def _next(self, size: int) -> Range | None:
-        """What is made next, at most this many; None where enough is here for now."""
+        """What is made next, at most `size` messages; None where enough is here for now."""
         with self._lock:
             now = time.monotonic()
             taken, counted_at = self._counted

@@ -57,7 +57,7 @@ def _first_message(mailing: Mailing, recipient: Recipient) -> tuple[str, str]:
         return "", ""
     try:
         message = Composer(campaign, run_id=mailing.outbox.run_id, keys=mailing.keys).render(recipient)
-    except BulkmailError:  # with an on_message hook, say; the checks has told what matters
+    except BulkmailError:  # from an on_message hook, for example; the checks have reported it
         return "", ""
     return printable(message.sender), printable(message.subject)
 

@@ -181,7 +181,7 @@ def find_old(folder: Path, *, before: float) -> tuple[list[OldRun], list[tuple[P
 
 
 def remove(run: OldRun) -> None:
-    """Removes a run and what is beside it.  Raises `OutboxBusy` while someone has it open, `OSError`."""
+    """Removes a run and the files beside it.  Raises `OutboxBusy` while a process has it open, `OSError`."""
     import shutil
 
     from bulkmail.outbox.lock import Lock

@@ -61,7 +61,7 @@ class Feed(Generic[T]):
             await self._later.aclose()
 
     def __iter__(self) -> Iterator[T]:
-        """What was fetched.  Anyone who iterates asks for no more items than `fetch()` said."""
+        """What was fetched.  Callers ask for no more items than `fetch()` returned."""
         while self._fetched:
             yield self._fetched.popleft()
         if not self._has_ended:

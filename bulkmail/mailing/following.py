@@ -121,7 +121,7 @@ def read_followed(follow_up: FollowUp, suppressions: SuppressionSettings | None)
         found.notices.append(f"{count(erased, 'recipient')} of {found.name} were erased since, and get no follow-up")
     if not found.threads:
         raise ConfigError(
-            f"the run in {path} reached no recipient, so there is no one to follow up",
+            f"the run in {path} reached no recipient, so there is nothing to follow up",
             hint=f"look at it with bulkmail status {shlex.quote(str(path))}",
         )
     for number, what in (

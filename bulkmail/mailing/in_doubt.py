@@ -89,6 +89,6 @@ def settle(outbox: Outbox, findings: Findings) -> int:
 
 
 def rewriter_of(relay: str) -> str:
-    """Who of those that `relay` names would have changed our Message-IDs; empty when no one is known to."""
+    """The service named in `relay` that replaces our Message-IDs; empty if none is known to."""
     host = relay.casefold()
     return next((who for name, who in REWRITERS.items() if name in host), "")

@@ -201,7 +201,7 @@ class Mailer:
 
     @contextmanager
     def _heard(self) -> Iterator[ConversationTrace | None]:
-        """What those who asked for the conversation of the next run get of it; None where no one did."""
+        """The trace for the readers that asked for the conversation of the next run; None without any."""
         readers, self._conversations = self._conversations, []
         try:
             yield ConversationTrace(readers) if readers else None

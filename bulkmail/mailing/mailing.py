@@ -386,7 +386,7 @@ class Mailing:
     def inbox(self) -> Path | None:
         """Where a sandbox keeps the mail of this run; None when that is of no account, as for a run in memory.
 
-        Raises `ConfigError` for a mail folder of someone else: an outbox may come from anywhere.
+        Raises `ConfigError` for a mail folder of another run: an outbox may come from anywhere.
         """
         kept = self.outbox.settings.get("maildir")
         if not kept:
@@ -518,7 +518,7 @@ class Mailing:
         return ending
 
     async def _pass(self, plan: Plan) -> Ending:
-        """One engine's work, unless someone has stopped it all.
+        """One engine's work, unless the run was stopped.
 
         When the suppression list names recipients that are still open, the engine stops for a moment: nothing is under
         way while they are left out, and it goes on with the same breaker and limit.

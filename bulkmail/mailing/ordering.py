@@ -85,7 +85,7 @@ _PAGE = 100  # messages of several rows that are read at a time
 class Order:
     """What the words of one `send` add to the settings.  `outbox` None is the usual place, and so are no `reports`.
 
-    `sample` sends to this many rows drawn by lot, `redirect_to` gets everyone's message, `dry_run` sends nothing: each
+    `sample` sends to that many rows drawn by lot, `redirect_to` gets every message, `dry_run` sends nothing: each
     makes it a rehearsal.  A rehearsal goes as fast as it can, unless it is `paced`, and leaves out all rows but those
     of `only` (`Address.key`), if there are any.  `start_over` sends to everyone whatever an earlier run did,
     `only_unreached` to those whom it did not reach.  With `strict` a warning fails the checks; findings with a code
@@ -110,7 +110,7 @@ class Order:
 
 
 def is_rehearsal(settings: Settings, order: Order) -> bool:
-    """Whether no one on the list is written to.  Raises `ConfigError` for a sample that would be."""
+    """Whether no recipient of the list gets mail.  Raises `ConfigError` for a sample that would reach some."""
     kind = _needed(settings.routes)[0].relay.kind  # all are of one
     if order.sample is not None and not (kind.is_rehearsal or order.redirect_to or order.dry_run):
         raise ConfigError(
@@ -129,7 +129,7 @@ def routes_of(settings: Settings, order: Order) -> tuple[Route, ...]:
 
 
 def _pace_of(settings: Settings, order: Order) -> Pace:
-    """Where the mail stays on this machine there is no one to be gentle with."""
+    """The settings' pace; without a rate where the mail stays on this machine."""
     if order.paced or not routes_of(settings, order)[0].relay.kind.is_rehearsal:
         return settings.pace
     return replace(settings.pace, rate=None)

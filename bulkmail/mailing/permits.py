@@ -76,7 +76,7 @@ class AccountPermit:
         return Hold(until, why) if until > now else None
 
     def take(self, count: int, now: float) -> bool:
-        """Spends `count` recipients, if there are this many without asking."""
+        """Spends `count` recipients, if the reservation has enough left."""
         return self._allowance is None or self._allowance.take(count, now)
 
     def give_back(self, count: int) -> None:
@@ -133,7 +133,7 @@ class AccountPermit:
 async def open_permits(
     routes: Sequence[Route], pace: Pace, *, run_id: str, is_rehearsal: bool
 ) -> AsyncIterator[list[Limits | None]]:
-    """The permits of `routes`, in their order; None for those that write to no one.
+    """The permits of `routes`, in their order; None for those that deliver nothing.
 
     A rehearsal with real relays keeps to their quotas, since their mail counts there, but at any hour.  Raises
     `OutboxError` when a quota or a ramp cannot be kept because the ledger cannot be used.
@@ -179,16 +179,16 @@ def quotas_of(routes: Sequence[Route], usual: Quota) -> dict[str, Quota]:
 
 
 def find_ledger(account: str, *, is_needed: bool) -> Ledger | None:
-    """The ledger of `account`; None when no one has ever asked for one and none `is_needed`.
+    """The ledger of `account`; None when there is none yet and none `is_needed`.
 
-    Anyone who sends without quotas leaves no traces and depends on no folder.  From the first quota on, or when the
-    provider has complained of one, all runs are counted.  Raises `OutboxError`.
+    Sending without quotas writes no file and needs no folder.  From the first quota on, or when the provider has said
+    that one is used up, all runs are counted.  Raises `OutboxError`.
     """
     try:
         if not is_needed and not ledger_path(state_folder(), account).exists():
             return None
         return open_ledger(account)
-    except (OSError, RuntimeError) as error:  # the folder may not be looked into; no one's home
+    except (OSError, RuntimeError) as error:  # the folder is not readable, or there is no home folder
         if is_needed:
             hint = f"set {VARIABLE} to a folder that you may write to"
             raise OutboxError(f"there is no place for a quota ledger: {error}", hint=hint) from error

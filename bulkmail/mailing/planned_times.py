@@ -1,4 +1,4 @@
-"""Planned times of a run: given to its rows when they are loaded, frozen in its outbox, told before it starts."""
+"""Planned times of a run: given to its rows when they are loaded, frozen in its outbox, shown before it starts."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def planned_until(outbox: Outbox, pace: Pace) -> float:
 
 
 def notices_of(schedule: Schedule | None, *, is_rehearsal: bool, asks_for_now: bool) -> list[str]:
-    """What anyone who starts a run with planned times may not expect."""
+    """What may surprise the user of a run with planned times."""
     if schedule is None:
         return []
     found = []

@@ -31,7 +31,7 @@ from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.text import count
 
 LIST_DIGEST = "list_digest"  # a setting of the outbox: which list it was loaded from
-GATE, PASSED = "gate", "passed"  # a setting of the outbox: whether the checks before sending let it through
+GATE, PASSED = "gate", "passed"  # a setting of the outbox: whether it passed the checks before sending
 NUMBER = "pass"  # a setting of the outbox: which run under its name it is, from 1
 PASSES = "passes"  # a setting of the outbox: the run ids of the earlier passes, as JSON
 
@@ -74,7 +74,7 @@ class Past:
 
     @property
     def has_begun(self) -> bool:
-        """Whether someone may have been written to."""
+        """Whether mail may have been sent."""
         return self.standing in (Standing.UNFINISHED, Standing.FINISHED)
 
     @property
@@ -253,7 +253,7 @@ def take_over(outbox: Outbox, old: Path, *, durability: Durability) -> Outbox:
     number = _free_number(old)
     outbox.set_setting(NUMBER, str(number + 1))
     outbox.close()
-    with Outbox.open(old):  # no one sends from it, and closing it leaves a single file
+    with Outbox.open(old):  # no process sends from it, and closing it leaves a single file
         pass
     os.link(old, _numbered(old, number))
     os.replace(new, old)

@@ -188,13 +188,13 @@ class DeliveryResults:
             self._send.send_nowait(event)
 
     async def has_room(self) -> None:
-        """Returns when the reader keeps up: what nobody reads must not pile up."""
+        """Returns when the reader keeps up: unread outcomes must not pile up."""
         while not self._is_left and self._receive.statistics().current_buffer_used >= LAG:
             self._room = anyio.Event()
             await self._room.wait()
 
     def leave(self) -> None:
-        """Nobody reads any more."""
+        """The reader has left."""
         self._is_left = True
         self._room.set()
         self._receive.close()

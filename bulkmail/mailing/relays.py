@@ -96,7 +96,7 @@ def sort_into_lanes(outbox: Outbox, routes: Sequence[Route], lanes: MailboxProvi
     has_copies = outbox.campaign is not None and bool(outbox.campaign.to or outbox.campaign.cc or outbox.campaign.bcc)
     numbers: dict[tuple[tuple[int, ...], str], int] = {(tuple(range(len(routes))), ""): 0}
     has_senders = any(route.senders for route in routes)
-    sender_of, is_fixed = _senders(outbox, keys) if has_senders else (_nobody, True)
+    sender_of, is_fixed = _senders(outbox, keys) if has_senders else (_no_sender, True)
 
     @lru_cache(maxsize=65_536)
     def lane(sender: str, domain: str, home: str) -> int:
@@ -138,7 +138,7 @@ def find_unserved(outbox: Outbox, served: Serving) -> list[Finding]:
 _SenderOf = Callable[[Recipient | None, str], str]
 
 
-def _nobody(recipient: Recipient | None, reverse_path: str) -> str:
+def _no_sender(recipient: Recipient | None, reverse_path: str) -> str:
     return ""
 
 

@@ -95,7 +95,7 @@ def _read_other(kind: type, text: object) -> tzinfo:
 
 
 class RestNote:
-    """Stands between the engine and anyone who watches it."""
+    """Records why the run is paused, and passes events on to observers."""
 
     def __init__(self, outbox: Outbox, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
@@ -129,11 +129,11 @@ class RestNote:
 
 log = logging.getLogger("bulkmail.mailing")
 
-EVERY = 2.0  # seconds between two entries, unless someone new complains or has to be left alone
+EVERY = 2.0  # seconds between two entries, unless another relay or provider throttles or is paused
 
 
 class SlowdownNote:
-    """Stands between the engine and anyone who watches it."""
+    """Records what is slowed down, and passes events on to observers."""
 
     def __init__(self, outbox: Outbox, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
@@ -175,7 +175,7 @@ class SlowdownNote:
 
 
 def lift_rests(outbox: Outbox) -> None:
-    """No one who wanted to be left alone in an earlier run is any longer, by the user's word."""
+    """Ends all pauses of earlier runs, because the user says so."""
     known = slowdowns_of(outbox.settings)
     if any(slowdown.until for slowdown in known):
         outbox.set_setting(SLOWDOWNS, recorded_slowdowns(replace(slowdown, until=0.0) for slowdown in known))

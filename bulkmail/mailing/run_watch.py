@@ -232,7 +232,7 @@ class RunWatch:
             tally = self._mailing.tally
         except OutboxError:  # `finish` says so, too
             tally = Tally(0)
-        if outbox.path is not None:  # before the outbox is free: no one else may take this run for a killed one
+        if outbox.path is not None:  # before the outbox is free: no other process may take this run for a killed one
             await to_thread.run_sync(claim_note, outbox.path)
         failed: Exception | None = None
         try:
@@ -288,7 +288,7 @@ def _name_of(outbox: Outbox | OutboxReader) -> str:
 
 
 async def notify_if_killed(outbox: Path, *, backoff: Sequence[float] = ()) -> list[str]:
-    """Notifies, once, of a run whose process is gone and that no one was notified of; returns what failed, in words.
+    """Notifies, once, of a run whose process is gone without a notification; returns what failed, in words.
 
     Nothing is asked of the terminal: a password that cannot be found is one of the faults.
     """
@@ -335,7 +335,7 @@ def _look(outbox: Path, note: RunNote) -> tuple[Tally, NotifiedRun, MailWay | No
 
 
 def failed_notification(outbox: Path) -> tuple[str, ...]:
-    """Why no one could be notified of the last end of the run in `outbox`; empty if all is well."""
+    """Why the notification of the last end of the run in `outbox` failed; empty if all is well."""
     note = note_of(outbox)
     return note.failed if note is not None else ()
 

@@ -64,7 +64,7 @@ class RunControl(Protocol):
 class FileControl:
     """The control of a run in a file, by a note beside the outbox.
 
-    The folder may belong to someone else: a note counts only if it is a regular file of a few kilobytes, never a link.
+    The folder may belong to another user: a note counts only if it is a regular file of a few kilobytes, never a link.
     """
 
     def __init__(self, outbox: Path) -> None:

@@ -97,7 +97,7 @@ def check_there(files: Iterable[str]) -> None:
             raise ConfigError(
                 f"{printable(file, 4_000)}: this suppression file of the run is gone, so that recipients who have opted"
                 " out since it began would be sent to",
-                hint="put it back; if no one has opted out, an empty file by that name will do",
+                hint="restore it; if no recipient has opted out, create an empty file with that name",
             )
 
 
@@ -197,7 +197,7 @@ class ReadList:
 def intake_overdue(used: ListInUse | None, *, now: float | None = None) -> float:
     """Seconds for which intake should have succeeded and has not; 0.0 without a list, or one that cannot be read.
 
-    Anyone who needs the list to be read says so elsewhere.  Blocks.
+    A list that must be readable is checked elsewhere.  Blocks.
     """
     if used is None or not os.path.exists(used.file):
         return 0.0

@@ -39,7 +39,7 @@ PRESETS: dict[str, frozenset[str]] = {
     "": frozenset(),
     "ses": frozenset({"message-id", "date"}),  # Amazon SES writes its own
 }
-SHORTEST_RSA = 1024  # bits, RFC 8301 §3.2: no one accepts less
+SHORTEST_RSA = 1024  # bits, RFC 8301 §3.2: verifiers accept no fewer
 
 _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _LABELS = lazy_pattern(rf"{_LABEL}(?:\.{_LABEL})*")

@@ -18,7 +18,7 @@ PLACEHOLDER = "{verp}"
 """The address that is written to: anyone can read and write it."""
 
 TOKEN = "{bounce}"  # noqa: S105 - the name of a placeholder
-"""A short token of `bounce_token`: no one else can make one."""
+"""A short token of `bounce_token`: it cannot be forged."""
 
 
 SIGNS = "-+=._"
@@ -86,9 +86,9 @@ def parse_pattern(text: str) -> Pattern:
 
 
 def decode_verp(reverse_path: str, pattern: str) -> Address | None:
-    """Who a bounce to `reverse_path` is about, `pattern` being the campaign's setting; None when that cannot be told.
+    """Who a bounce to `reverse_path` is about, `pattern` being the campaign's setting; None if it does not say.
 
-    Anyone can write to such an address: believe a bounce only as far as its content does.  Raises `ValueError` for a
+    Anyone can write to such an address: trust a bounce only as far as its content proves it.  Raises `ValueError` for a
     pattern that is none.
     """
     return parse_pattern(pattern).take(reverse_path)

@@ -96,7 +96,7 @@ class AdaptiveRate:
         return replace(self, since=now, is_blocked=False, peak=max(low, sustained or self.peak))
 
     def is_rising(self, now: float) -> bool:
-        """Whether it will be higher soon, if no one complains."""
+        """Whether it is about to rise, if nothing is throttled."""
         return self.is_lowered(now) and not self.is_blocked
 
     def is_lowered(self, now: float) -> bool:
@@ -130,7 +130,7 @@ class Share:
     since: float = -math.inf
 
     def take(self, count: int = 1) -> Share:
-        """This many more were taken."""
+        """`count` more were taken."""
         return replace(self, taken=self.taken + count)
 
     def complain(self, now: float) -> Share:
@@ -216,7 +216,7 @@ class Meter:
         self._begun_before = 0.0
 
     def take(self, now: float, count: int = 1) -> None:
-        """This many more were taken."""
+        """`count` more were taken."""
         if not 0 <= now - self._begun < self._span:
             self._turn(now)
         self._count += count

@@ -161,7 +161,7 @@ def _unquoted(name: str) -> str:
 
 
 def _encoded(text: str, address: Address) -> int:
-    """The longest form that someone may write the address in."""
+    """The length of the longest form of the address."""
     readable = unicodedata.normalize("NFC", address.readable)
     return max(len(form.encode()) for form in (text, address.wire, readable))
 
@@ -178,7 +178,7 @@ def _checked_local_part(local: str) -> str:
 
     try:
         checked = validate_email_local_part(local, allow_smtputf8=True)
-        # Anyone who normalises it later must not find another address: U+037E becomes a semicolon.
+        # Normalising it later must not give another address: U+037E becomes a semicolon.
         validate_email_local_part(unicodedata.normalize("NFC", local), allow_smtputf8=True)
     except EmailSyntaxError as error:
         raise AddressError(_reason(error)) from None

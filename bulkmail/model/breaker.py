@@ -59,7 +59,7 @@ class BreakerLimits:
 _MOST_COPIES = 10_000  # addresses of copies that are remembered
 POLICY_REASONS = frozenset({Reason.POLICY, Reason.REFUSED, Reason.CONTENT_REFUSED, Reason.RECIPIENT_RULE})
 MOST_STRIKES = 3
-"""Recipients in a row that are refused because of us, before no one else is tried."""
+"""Recipients in a row that are refused because of us, before sending stops."""
 
 
 class Strikes:
@@ -68,7 +68,7 @@ class Strikes:
     def __init__(self) -> None:
         self._struck: set[int] = set()
         self._names_us = False  # at least one of these refusals
-        self._earlier: set[int] = set()  # refused by a policy that names no one, before others were accepted
+        self._earlier: set[int] = set()  # refused by a policy that names no recipient, before others were accepted
 
     def accepted(self) -> None:
         """Something was."""
@@ -78,10 +78,10 @@ class Strikes:
             self._names_us = False
 
     def is_own(self, delivery_id: int, *, has_others: Callable[[Collection[int]], bool]) -> bool:
-        """Whether a policy that names no one is this recipient's: nothing speaks for its being about us.
+        """Whether a refusal that names no recipient is about this recipient: nothing indicates that it is about us.
 
-        So it is when the recipient got that before and others were accepted since, and when the list ends before a
-        few recipients got it.  `has_others` as for `strike()`.
+        It is when the recipient got it before and others were accepted since, and when the list ends before a few
+        recipients got it.  `has_others` as for `strike()`.
         """
         if delivery_id in self._earlier:
             return True
@@ -129,7 +129,7 @@ class Breaker:
         self._tripped = ""  # the key of those that tripped it
 
     def spared(self, event: Reply | Fault, verdict: Verdict) -> Verdict:
-        """The verdict on what still comes after a trip: in the words of that, it is no one's fault."""
+        """The verdict on replies after a trip: the same refusal again is not the recipient's fault."""
         if not self._tripped or policy_key(event, verdict) != self._tripped:
             return verdict
         return replace(verdict, outcome=Outcome.DEFERRED, counts=False)
@@ -251,7 +251,7 @@ def policy_key(event: Reply | Fault, verdict: Verdict) -> str:
 
 
 class CanaryBreaker(Breaker):
-    """Watches those that go ahead, too: when the last of them has an outcome, it gives back what was no one's fault.
+    """Watches the canary, too: when its last message has an outcome, rejections not about the recipient are undone.
 
     `messages` are the outcomes of earlier runs and passes by `ahead_key()`.
     """
@@ -329,9 +329,9 @@ def unreachable(relay: str, *, since: float | None, now: float, patience: float,
 def judge_canary(outcomes: Mapping[Outcome, int], scopes: Mapping[Scope, int], limits: BreakerLimits) -> Trip | None:
     """Whether the first messages give a reason not to send the rest; None when they do not.
 
-    `outcomes` are what the canary's messages have come to, each counted once; `scopes` whose doing the rejections were.
-    None of them accepted is a reason, more than `canary_share` of them rejected too, and one in doubt.  Deferred ones
-    are no reason as long as someone was accepted: greylisting is common.
+    `outcomes` are those of the canary's messages, each counted once; `scopes` those of the rejections.  Reasons are:
+    none accepted, more than `canary_share` of them rejected, one in doubt.  Deferred ones are no reason if at least one
+    was accepted: greylisting is common.
     """
     total = sum(outcomes.values())
     rejected, accepted = outcomes.get(Outcome.REJECTED, 0), outcomes.get(Outcome.ACCEPTED, 0)
@@ -345,11 +345,11 @@ def judge_canary(outcomes: Mapping[Outcome, int], scopes: Mapping[Scope, int], l
         about = f", {by_message:,} of them for what is in the message" if by_message else ""
         why = f"{rejected:,} were rejected{about} (the limit is {limits.canary_share:.0%})"
     elif in_doubt:
-        why = f"of {in_doubt:,} no one knows whether they arrived"
+        why = f"{in_doubt:,} may or may not have arrived"
     else:
         return None
     return Trip(
         Danger.CANARY,
         f"of the first {count(total, 'message')} {why}; the rest was not sent",
-        "look at the server's words in the report, fix what they say, then resume",
+        "fix the problem that the server's replies in the report name, then resume",
     )

@@ -101,10 +101,10 @@ def accepted(delivery: Delivery, *, at: float) -> Delivery:
 def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, jitter: float) -> Delivery:
     """The delivery after `attempt`.  `jitter` is a random number in [0, 1).
 
-    A verdict that stops the campaign leaves the status as it is: the row was not at fault and no one forgets it.
-    So does one that strikes or probes, and the row waits longer each time, so that others are tried before it.
-    Tries that do not count are free up to `MOST_FREE_TRIES`; nothing is asked for for ever.  A server that says when to
-    come back is not asked sooner.
+    A verdict that stops the campaign leaves the status as it is: the row was not at fault and stays pending.  So does
+    one that strikes or probes, and the row waits longer each time, so that others are tried before it.  Tries that do
+    not count are free up to `MOST_FREE_TRIES`, so that none goes on for ever.  A server that says when to try again is
+    not asked sooner.
     """
     verdict = attempt.verdict
     status = Status(verdict.outcome.value)

@@ -59,7 +59,7 @@ class RelayError(BulkmailError):
 
 
 class SendingPaused(BulkmailError):
-    """Sending has to wait for hours, a quota or someone's decision.  The list stays whole; a later run goes on.
+    """Sending has to wait for sending hours, a quota or a user's decision.  No row is lost; a later run continues.
 
     `hold` says until when, by the clock on the wall, and why; without one, time alone does not help.
     """

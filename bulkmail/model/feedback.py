@@ -14,7 +14,7 @@ from bulkmail.model.verdict import Rule, judge
 class ThrottleDecision:
     """What is to be done about one reply: its verdict, and for how long.
 
-    `asked` is how many seconds the server wants to be left alone, 0 when it did not say; `until` the wall-clock second
+    `asked` is how many seconds the server asks us to back off, 0 when it did not say; `until` the wall-clock second
     that it names, None when it names none.
     """
 
@@ -24,7 +24,7 @@ class ThrottleDecision:
 
     @property
     def suspend(self) -> float:
-        """Seconds for which provider or relay is left alone: the rule's own or the server's, whichever is longer."""
+        """Seconds for which provider or relay is paused: the rule's own or the server's, whichever is longer."""
         return max(self.verdict.suspend, self.asked) if self.is_complaint else 0.0
 
     @property
@@ -38,7 +38,7 @@ class ThrottleDecision:
 
     @property
     def is_suspending(self) -> bool:
-        """Whether the verdict's scope is to be left alone for a while."""
+        """Whether the verdict's scope is to be paused for a while."""
         return self.is_complaint and (not self.verdict.effects or self.suspend > 0)
 
     @property

@@ -35,7 +35,7 @@ class Bounds:
 
 
 def plan_shares(bounds: Bounds, bookings: Iterable[Booking], total: int, *, now: float) -> list[Share]:
-    """When how many of `total` recipients go out, were all accepted and no one else sending from the account.
+    """When how many of `total` recipients go out, if all are accepted and nothing else is sent from the account.
 
     The shares are in order of time and never more than `total`; fewer when 500 shares do not hold them.
     """

@@ -73,7 +73,7 @@ class Invalidation(Struct, frozen=True):
 
 
 Written = Mark | Settlement | Release | PutBack | Invalidation
-"""What a store is told."""
+"""What is written to a store."""
 
 
 EVERYTHING: Collection[int] = range(2**62)
@@ -81,7 +81,7 @@ EVERYTHING: Collection[int] = range(2**62)
 
 
 class Claim(Struct, frozen=True):
-    """What a store hands out: jobs that nobody else gets until something became of them.
+    """What a store hands out: jobs that no other process gets until they have an outcome.
 
     `more_at` says when it is worth asking again (wall clock): 0 is as soon as these are used up, infinity only when one
     that is out comes back.  `epoch` is the store's when it claimed them: in a later one they are lost.

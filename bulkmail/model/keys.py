@@ -1,4 +1,4 @@
-"""The keys that messages are signed with: given to anyone who writes them, and kept nowhere."""
+"""The keys that messages are signed with: passed to the code that writes messages, and stored nowhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bulkmail.model.relay import Secret
 class BounceKey:
     """`key`, in hexadecimal, signs the tokens of the run that has the number `run` in the register of runs, from 1.
 
-    A run that reaches no one has the number 0.
+    A run that reaches no recipient has the number 0.
     """
 
     run: int

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 else:
 
     def dataclass(*, frozen: bool = False, slots: bool = False, eq: bool = True) -> Callable[[type], type]:
-        """As `dataclasses.dataclass`, for keyword arguments, the same to anyone who uses or inspects the class.
+        """As `dataclasses.dataclass`, for keyword arguments, with no difference for users of the class.
 
-        But for two things: `inspect.signature` shows its parameters only when there is an instance, and there are no
-        `InitVar`s.
+        There are two exceptions: `inspect.signature` shows its parameters only when there is an instance, and `InitVar`
+        is not supported.
         """
 
         def made(declared: type) -> type:

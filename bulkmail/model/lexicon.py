@@ -303,7 +303,7 @@ _TIME = (
     r"|rolling \w+|period|interval)"
 )
 
-# Only one who sends can be told so.
+# These words can only be about the sender.
 RATE = any_of(
     r"\bthrottl",
     r"\brate ?limit|\bratelimit",

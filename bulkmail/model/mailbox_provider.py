@@ -67,10 +67,10 @@ def _is_suffix(rest: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class MailboxProviders:
-    """All providers by name, and `other`: the limits of each domain that is no one's, a provider of its own.
+    """All providers by name, and `other`: the limits of a domain without a known provider, which is its own provider.
 
-    `uses_presets`: the presets hold; None: no one said, see `for_relay()`.  Most campaigns go through a relay that
-    spreads them over days if need be; what a provider tolerates of *it* is none of our business.
+    `uses_presets`: the presets apply; None: not set, see `for_relay()`.  Most campaigns go through a relay that spreads
+    mail over days if necessary; what a provider tolerates from that relay is not our concern.
     """
 
     by_name: Mapping[str, MailboxProvider] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class MailboxProviders:
         return self.other != NO_LIMITS or any(self.limits(name) != NO_LIMITS for name in self.by_name)
 
     def of(self, domain: str) -> str:
-        """The provider of a recipient's domain, which is in A-labels or not; its own name when it is no one's."""
+        """The provider of a recipient's domain, in A-labels or not; the domain itself when its provider is unknown."""
         domain = domain.rstrip(".").lower()
         if domain in self._by_domain:
             return self._by_domain[domain]
@@ -106,7 +106,7 @@ class MailboxProviders:
         return domain
 
     def of_exchangers(self, hosts: Iterable[str]) -> str | None:
-        """The provider that the mail exchangers of a domain belong to, best first; None when they are no one's."""
+        """The provider that the mail exchangers of a domain belong to, best first; None when it is unknown."""
         for host in hosts:
             labels = host.rstrip(".").lower().split(".")
             for start in range(len(labels)):
@@ -135,7 +135,7 @@ class MailboxProviders:
         return replace(self, by_name={**others, provider.name: merged})
 
     def for_relay(self, *, host: str, port: int) -> MailboxProviders:
-        """With presets, unless someone said, where a relay is one of a provider's own mail exchangers.
+        """With presets, unless the settings say otherwise, if the relay is one of a provider's own mail exchangers.
 
         Those listen at port 25.  A provider's submission server (587, 465) is called much like them, by other rules.
         """

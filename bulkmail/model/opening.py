@@ -58,7 +58,7 @@ class OpeningBudget:
     answer one another, and in two classes each would ask the other.
 
     Opening is gradual, one until the first has succeeded: then at most as many sessions at once as are open already, so
-    that a wrong password is tried once and not by the whole pool; where no one logs in, three times as many.
+    that a wrong password is tried once and not by the whole pool; without a login, three times as many.
 
     It has more attributes and methods than a class should, because one place decides: what is open, what openings came
     to, and whether the relay works at all.
@@ -143,7 +143,7 @@ class OpeningBudget:
         self._begun.clear()
 
     def closed(self, now: float, *, carried: int, was_lost: bool, jitter: float) -> None:
-        """A session is over that has carried this many messages; `was_lost` unless we closed it ourselves."""
+        """A session that carried `carried` messages has ended; `was_lost` unless we closed it ourselves."""
         self.open -= 1
         self.dismissals.carried(carried)
         if carried:

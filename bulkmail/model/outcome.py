@@ -99,7 +99,7 @@ class Verdict:
     `stops`: no other row would fare better, so that the campaign stops and every row stays as it is.  `strikes`: a
     permanent refusal of us that leaves the row as it is; a few in a row stop the campaign.  `probes`: a temporary one;
     one message at a time tries again.  `drops`: the session cannot be used again.
-    `suspend` is how long the provider or relay is left alone and `pause` how long the account, in seconds.
+    `suspend` is how long the provider or relay is paused and `pause` how long the account, in seconds.
     """
 
     outcome: Outcome
@@ -152,7 +152,7 @@ def throttle(scope: Scope, *effects: Effect, label: str = "", suspend: float = 0
 
 
 def quota(pause: float, *, label: str = "") -> Verdict:
-    """The account has sent what it may for now, and is left alone for `pause` seconds."""
+    """The account has used up its quota, and is paused for `pause` seconds."""
     return replace(stop(Scope.SENDER, Reason.QUOTA, label=label), pause=pause)
 
 

@@ -50,7 +50,7 @@ class Quota:
     def free(self, bookings: Iterable[Booking], now: float) -> int | None:
         """How many recipients may be written to now; None when there is no limit.
 
-        Bookings that lie ahead of `now` count as well: they are promised to someone, or the clock was set back.
+        Bookings later than `now` count as well: they are reserved, or the clock was set back.
         """
         if not self.limits:
             return None
@@ -61,7 +61,7 @@ class Quota:
         )
 
     def opens_at(self, bookings: Iterable[Booking], now: float, *, wanted: int = 1) -> float:
-        """When `wanted` recipients may be written to, `now` or later, if no one else books meanwhile.
+        """When `wanted` recipients may be written to, `now` or later, if there are no other bookings until then.
 
         More than a window ever holds are wanted as if they were what it holds.
         """

@@ -1,4 +1,4 @@
-"""One person of the list, and one row that is no one."""
+"""One person of the list, and one row without a usable recipient."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that no one can be written to from.  `reason` is a sentence; `fields` is what could be read of it."""
+    """A row that cannot be sent to.  `reason` is a sentence; `fields` is what could be read of it."""
 
     reason: str
     fields: Mapping[str, object]

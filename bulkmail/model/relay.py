@@ -25,7 +25,7 @@ class Kind(Enum):
 
     @property
     def is_rehearsal(self) -> bool:
-        """Whether no one is written to."""
+        """Whether no mail is delivered."""
         return self is not Kind.SMTP
 
 
@@ -39,7 +39,7 @@ class Tls(Enum):
 
 
 class Secret:
-    """A password: shows itself to no one but `reveal()`."""
+    """A password that only `reveal()` shows."""
 
     __slots__ = ("_text",)
 
@@ -324,7 +324,7 @@ def _tls(scheme: str, options: dict[str, str], *, host: str) -> Tls:
             raise ConfigError("smtps: has TLS from the first byte; tls= does not go with it", hint=EXAMPLES)
         return Tls.IMPLICIT
     try:
-        # LMTP is spoken to a neighbour: on this machine no one can listen to it.
+        # LMTP is for local delivery: on this machine the connection cannot be intercepted.
         tls = Tls(options.get("tls", "off" if scheme == "lmtp" and is_this_machine(host) else "required"))
         if tls is Tls.IMPLICIT:
             raise ValueError

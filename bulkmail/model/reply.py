@@ -64,7 +64,7 @@ class Reply:
 class Breakage(Enum):
     """What kind of thing broke, where no reply says it."""
 
-    REFUSED = "refused"  # no one listens there
+    REFUSED = "refused"  # nothing listens there
     UNREACHABLE = "unreachable"  # no route, or no answer to the connection attempt
     NO_SUCH_HOST = "no such host"
     EXHAUSTED = "exhausted"  # this computer gives no more connections
@@ -73,7 +73,7 @@ class Breakage(Enum):
     NO_TLS = "no tls"  # TLS is required and not offered
     NO_LOGIN = "no login"  # no way to log in that both sides know and that is safe here
     NO_REQUIRETLS = "no requiretls"  # REQUIRETLS was asked for and is not offered
-    NO_TOKEN = "no token"  # noqa: S105 - no one gives us an access token to log in with
+    NO_TOKEN = "no token"  # noqa: S105 - no access token to log in with is available
     IMPOSTOR = "impostor"  # the server could not prove that it knows the password
     WRONG_TLS = "wrong tls mode"  # TLS from the first byte where it comes later, or the reverse
     TLS = "tls"  # the handshake failed otherwise

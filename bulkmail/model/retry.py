@@ -34,7 +34,7 @@ class RetryPolicy:
         """Seconds until try number `attempts + 1`; None when the delivery expires instead.
 
         `attempts` are those made (1 or more), `age` the seconds since the first, `jitter` a random number in [0, 1).
-        `asked` is how long the server wants to be left alone: it makes a wait longer, never shorter.
+        `asked` is how long the server asks us to back off: it makes a wait longer, never shorter.
         """
         if attempts >= self.max_attempts:
             return None
@@ -71,7 +71,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def asked_wait(text: str, *, longest: float = LONGEST_ASKED_WAIT) -> float:
-    """Seconds that a server's words ask to be left alone, at most `longest`; 0 when they name no time."""
+    """Seconds that a server's reply asks us to back off, at most `longest`; 0 when it names no time."""
     found = _ASKED.search(text)
     if not found:
         return 0.0
@@ -121,10 +121,10 @@ def asked_until(text: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long a relay or a provider is left alone that failed, or complained, this many times in a row; in seconds.
+    """How long to back off from a relay or a provider after a number of failures or throttling replies in a row.
 
-    Without `schedule` the waits double from `first` up to `longest`, each spread over 50 % to 100 % of itself.  With
-    one they are its steps, kept exactly, and the last of them holds for all that come after it.
+    In seconds.  Without `schedule` the waits double from `first` up to `longest`, each spread over 50 % to 100 % of
+    itself.  With a schedule they are its steps, kept exactly; its last step repeats.
     """
 
     first: float = 60.0
@@ -132,10 +132,10 @@ class Backoff:
     schedule: tuple[float, ...] = ()
 
     def wait(self, times: int, *, jitter: float, asked: float = 0.0, least: float = 0.0) -> float:
-        """Seconds to leave it alone after number `times` (1 or more), `jitter` being a random number in [0, 1).
+        """Seconds to back off after number `times` (1 or more), `jitter` being a random number in [0, 1).
 
-        `least` is what such a complaint is worth by itself: what doubles instead of `first`, the first time exactly it,
-        then spread over 100 % to 150 %.  `asked` is how long the server wants to be left alone: it makes a wait longer,
+        `least` is the shortest wait after such a reply: it doubles instead of `first`, is kept exactly the first time,
+        then spread over 100 % to 150 %.  `asked` is how long the server asks us to back off: it makes a wait longer,
         never shorter.
         """
         if self.schedule:

@@ -29,8 +29,8 @@ class Route:
     Mail goes through the relays that name it most closely by `senders` (the domain of From) and `recipients`: patterns
     `"example.com"`, `"*.example.com"` (any domain below it) or `"*"`; empty is the same as `"*"`.  Of those, the ones
     with the lowest `priority` (1 to 1000) take it as long as they can: each as much as it can, or, where one of them
-    has a `weight` (1 to 1000), in such shares, those without one counting 1.  `rate` is kept besides the campaign's,
-    `quota` counts for its account instead of the campaign's.  None for a quota or a limit of a session is the pace's.
+    has a `weight` (1 to 1000), in such shares, those without one counting 1.  `rate` applies together with the
+    campaign's, `quota` to its account instead of the campaign's.  None for a quota or a session limit is the pace's.
     """
 
     relay: Relay
@@ -175,8 +175,8 @@ def clashes(routes: Sequence[Route]) -> list[Clash]:
                     i,
                     j,
                     f"overlap: mail from {overlap[0]} to {overlap[1]} fits one by its sender, the other by its "
-                    "recipient, and it cannot be told which counts",
-                    f"name both at the one that shall take it: senders = [{overlap[0]!r}], "
+                    "recipient, and it is not clear which relay applies",
+                    f"name both at the relay that should send it: senders = [{overlap[0]!r}], "
                     f"recipients = [{overlap[1]!r}]".replace("'", '"'),
                 )
             )

@@ -24,9 +24,9 @@ MOST_IDLE = 10_000  # providers that are kept in mind although nothing is wrong 
 
 
 class _State:
-    """How a relay, or one provider through it, is doing.  `times` it has complained, `in_row` of them led to a rest.
+    """How a relay, or one provider through it, is doing.  `times` it has throttled, `in_row` of them led to a pause.
 
-    It has more attributes than a class should: rate, sessions and rest of one server, with what each is reckoned from.
+    It has more attributes than a class should: rate, sessions and pause of a server, and what each is calculated from.
     """
 
     __slots__ = (
@@ -91,7 +91,7 @@ class _State:
         self.hold = self.hold.extended(now, seconds, self.why, longest=LONGEST_SUSPENSION)
 
     def recall(self, known: Slowdown) -> None:
-        """As it was when `known` was told, with its rate rising again since."""
+        """Its state when `known` was recorded, with the rate rising since then."""
         self.times, self.at, self.why, self.words = known.times, known.at, known.why, known.words
         self.lowest = known.lowest
         if known.speed is not None:
@@ -170,7 +170,7 @@ class Shaper:
         return self._wait_of(self._relays[relay], now)
 
     def relay_rest(self, relay: str, now: float) -> float:
-        """Seconds for which `relay` is left alone, whatever rates say."""
+        """Seconds for which `relay` is paused, regardless of rates."""
         return _rest(self._relays[relay], now)
 
     def spacing(self, relay: str) -> float:
@@ -183,11 +183,11 @@ class Shaper:
         return self._limiter.wait((self._relays[relay].name,), now)
 
     def provider_wait(self, relay: str, provider: str, now: float) -> float:
-        """Seconds until `provider` lets a message go through `relay`, whatever the relay says."""
+        """Seconds until `provider` allows a message through `relay`, regardless of the relay."""
         return self._wait_of(self._provider(relay, provider), now)
 
     def _wait_of(self, state: _State, now: float) -> float:
-        """Seconds until its own rate and the shared one let one go, and it is not left alone any more.
+        """Seconds until its own rate and the shared one allow a message, and its pause is over.
 
         While its own rate is on its way up, it is asked again after a second.
         """
@@ -264,7 +264,7 @@ class Shaper:
         """Does what a complaint about a relay, or about one provider through it, asks for.
 
         `scope` names both.  `open` are the sessions open there beside the one that was refused.  `words` are the
-        server's own; `jitter`, in [0, 1), spreads how long it is left alone.
+        server's own; `jitter`, in [0, 1), spreads the length of its pause.
         """
         if not decision.is_complaint:
             return

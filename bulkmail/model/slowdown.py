@@ -51,7 +51,7 @@ class Slowdown:
         return not self.is_left_alone(now) and self.per_second(now) is None and self.connections is None
 
     def shifted(self, seconds: float) -> Slowdown:
-        """The same by a clock that is this many seconds ahead."""
+        """The same by a clock that is `seconds` ahead."""
         return replace(
             self,
             at=self.at + seconds,
@@ -67,7 +67,7 @@ class Slowdowns:
         self._each = {slowdown.key: slowdown for slowdown in earlier}
 
     def __iter__(self) -> Iterator[Slowdown]:
-        """Relays first, then providers, anyone who has complained most often first."""
+        """Relays first, then providers; in each group those that throttled most often first."""
         return iter(sorted(self._each.values(), key=lambda each: (each.provider != "", -each.times, each.key)))
 
     def __len__(self) -> int:

@@ -39,7 +39,7 @@ SILENCE_NOTED_AGAIN_AFTER = 60.0
 RELAY_FULL_AFTER = 10.0
 """How long a relay may keep all its sessions busy without getting anywhere before others do its work."""
 
-# -- throttling, and what is reported of it
+# -- throttling, and notices about it
 
 COMPLAINTS_MERGED_WITHIN = 2.0
 """Complaints this close are about what was already under way, and count as one."""
@@ -54,7 +54,7 @@ PROVIDERS_FORGOTTEN_EVERY = 10.0
 """How often providers with nothing to remember are looked for."""
 
 LONGEST_SUSPENSION = 86_400.0
-"""The longest that a relay or provider is left alone for its complaints."""
+"""The longest pause of a relay or provider that throttles."""
 
 LONGEST_ASKED_WAIT = 6 * 3600.0
 """A server that asks for more patience is asked again after this."""
@@ -79,7 +79,7 @@ RISING_RATE_UPDATED_EVERY = 0.5
 """How often the rate limiter is given the rate of the moment."""
 
 RISING_RATE_CHECKED_AFTER = 1.0
-"""The longest wait for a rate that is rising: what it was reckoned with is too low by then."""
+"""The longest wait for a rate that is rising: the wait was calculated with a rate that is too low by then."""
 
 # -- a number of sessions that was refused
 

@@ -244,7 +244,7 @@ def _about_us() -> Iterator[Rule]:
 
 
 def _limits() -> Iterator[Rule]:
-    """Limits on sending: no one's address is at fault."""
+    """Limits on sending: no address is at fault."""
     for span, verdict in (
         (Span.HOUR, quota(HOUR, label="hourly sending quota used up")),
         (Span.DAY, quota(DAY, label="daily sending quota used up")),
@@ -309,7 +309,7 @@ _RULES = (
     _codes("421", deferred(Scope.RELAY, Reason.UNAVAILABLE, counts=False, drops=True)),
     _codes("4", deferred(Scope.RELAY, Reason.NOT_READY, counts=False, drops=True), stages=_OPENING),
     _codes("5", stop(Scope.RELAY, Reason.TURNED_AWAY), stages=_OPENING),
-    # The envelope sender, and what MAIL carries besides: SIZE, BODY, SMTPUTF8.  The session has already tried without.
+    # The envelope sender, and the parameters of MAIL: SIZE, BODY, SMTPUTF8.  The session has already tried without.
     _codes("552", rejected(Scope.MESSAGE, Reason.TOO_BIG), stages=_MAIL),
     _codes("452", deferred(Scope.RELAY, Reason.NO_ROOM, counts=False), stages=_MAIL | _CONTENT, enhanced="4.3.1"),
     _codes("4", deferred(Scope.RELAY, Reason.NOT_NOW, counts=False), stages=_MAIL),

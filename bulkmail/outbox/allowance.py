@@ -11,7 +11,7 @@ from bulkmail.model.ramp import Ramp
 from bulkmail.outbox.ledger import Ledger, Reservation
 
 BATCH = 20  # recipients that are reserved at a time, at first: as many as a crash makes us forgo
-MOST = 2_000  # of them, for anyone who spends them within moments
+MOST = 2_000  # of them, for runs that spend them quickly
 QUICK, SLOW = 2.0, 20.0  # seconds that they should last, at least and at most
 EARLY = 20.0  # seconds before a reservation ends at which the next one is due
 

@@ -35,7 +35,7 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 class Entry(NamedTuple):
     """One input row on its way into the outbox.
 
-    `status` is PENDING, or why no one is written to: INVALID, FILTERED, SUPPRESSED, DUPLICATE, with the `reason` in
+    `status` is PENDING, or why nothing is sent: INVALID, FILTERED, SUPPRESSED, DUPLICATE, with the `reason` in
     words (a `BadRow` may leave it to its own).  `forward_paths` are addresses without angle brackets; empty means the
     recipient's own.  A `ReadyMade` has at least one.  `suppressed` are those of a pending row that are left out all the
     same, with the reason of each.  `due_at`, in wall-clock seconds, is when a pending row may be tried first; 0 is at
@@ -59,7 +59,7 @@ class PathRecord(Struct, frozen=True, kw_only=True):
     """One address that a row is sent to, and what has become of that.
 
     `code`, `enhanced` and `reply` are the server's last words, `error` what broke where it had none; `reason` says
-    either in a word or three, or why no one was written to.  `attempts` counts every try.  Times are wall clock.
+    either in a word or three, or why nothing was sent.  `attempts` counts every try.  Times are wall clock.
     `overruled` says who took it out of doubt, where no server did, and when.  `came_back` is not the outbox's: reports
     put it there.
     """

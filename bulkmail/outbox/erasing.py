@@ -54,7 +54,7 @@ def pattern(key: str) -> re.Pattern[bytes]:
 def erase(path: Path, key: str, *, dry_run: bool = False) -> Erasure:
     """Blanks the address with this `Address.key` in the outbox at `path`; where rows are open or in doubt, nothing.
 
-    With `dry_run` it is only looked for.  Raises `OutboxBusy` while someone sends from it, `OutboxError`.
+    With `dry_run` it is only looked for.  Raises `OutboxBusy` while a process sends from it, `OutboxError`.
     """
     path = path.resolve()
     store.check_exists(path)

@@ -151,7 +151,7 @@ class Ledger:
                 _spend(connection, now, min(used, row[0]))
 
     def pause(self, seconds: float, why: str, now: float) -> float:
-        """No one is written to for `seconds`, two days at most; returns until when.  A longer pause stays."""
+        """Pauses the account for `seconds`, two days at most; returns until when.  A longer pause stays."""
         with self._writing() as connection:
             _heal(connection, now)
             until = now + min(seconds, LONGEST_PAUSE)
@@ -256,7 +256,7 @@ def _heal(connection: sqlite3.Connection, now: float) -> None:
     for row_id, until, count in connection.execute("SELECT id, until, count FROM reserved").fetchall():
         if until > now + LONGEST_HOLD:
             connection.execute("UPDATE reserved SET until = ? WHERE id = ?", (now + LONGEST_HOLD, row_id))
-        elif until < now - LONGEST_HOLD:  # anyone who held it is gone
+        elif until < now - LONGEST_HOLD:  # its holder is gone
             connection.execute("DELETE FROM reserved WHERE id = ?", (row_id,))
             _spend(connection, until, count)
     latest = now + LONGEST_HOLD

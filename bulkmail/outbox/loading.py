@@ -181,10 +181,10 @@ def _columns(entry: Entry, number: int, *, with_key: bool) -> _RowColumns:
 
 
 def _check(entry: Entry, number: int) -> None:
-    """Raises `OutboxError` for an entry that would send to no one, or come settled: a bug of the caller."""
+    """Raises `OutboxError` for an entry without a recipient, or one with a result already: a bug of the caller."""
     if entry.status not in _RECORDABLE:
         raise OutboxError(f"row {number} comes with the status {entry.status.value}, which only sending can give")
     if entry.status is Status.PENDING and isinstance(entry.row, BadRow):
         raise OutboxError(f"row {number} is a bad row and cannot be pending")
     if isinstance(entry.row, ReadyMade) and not entry.forward_paths:
-        raise OutboxError(f"row {number} is a ready-made message to no one: it has no forward path")
+        raise OutboxError(f"row {number} is a ready-made message without a recipient: it has no forward path")

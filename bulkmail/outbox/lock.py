@@ -19,7 +19,7 @@ else:
     import fcntl
 
 _FAR = 1 << 30  # Windows locks bytes, also against reading: one far behind the text
-_PATIENCE = 0.25  # seconds; a reader that looks whether someone runs holds the lock for microseconds
+_PATIENCE = 0.25  # seconds; a reader that looks whether a run is active holds the lock for microseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Lock:
             with suppress(OSError):
                 self._path.unlink()
         else:
-            # Before letting go: anyone who opened the file meanwhile sees that its name is gone, and opens again.
+            # Before the release: a process that opened the file meanwhile sees that its name is gone, and reopens it.
             with suppress(FileNotFoundError):
                 self._path.unlink()
             os.close(descriptor)
@@ -70,13 +70,13 @@ def side_file(outbox: Path) -> Path:
 
 
 def holder(outbox: Path) -> Holder | None:
-    """Who is sending from `outbox` now; None when no one is."""
+    """The process that is sending from `outbox` now, or None."""
     path = side_file(outbox)
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
-    except OSError:  # someone’s, but not ours to look into
+    except OSError:  # it belongs to another user, and cannot be read
         return Holder()
     try:
         return None if _try_lock(descriptor, shared=True) else _read(path) or Holder()

@@ -97,7 +97,7 @@ class Outbox:
         """A new, empty outbox with a fresh `run_id`, in memory when `path` is None.
 
         The file, readable by its owner only, appears complete or not at all; folders above it are made.  One that is
-        there already is an `OutboxError`, or with `replace` gone for good, unless someone is sending from it.
+        there already is an `OutboxError`, or with `replace` removed, unless a process is sending from it.
         """
         content = encode_campaign(campaign) if campaign else b""
 
@@ -125,7 +125,7 @@ class Outbox:
         """The run at `path`, to go on with.  Every delivery that a crash left marked is in doubt from here on.
 
         Raises `OutboxBusy` while another process has it, `OutboxError` for what is not an outbox of ours.  When loading
-        was interrupted `is_loaded` is False: close it and begin again, no one was written to.
+        was interrupted `is_loaded` is False: close it and begin again, nothing was sent.
         """
         path = path.resolve()
         stores.check_exists(path)
@@ -367,7 +367,7 @@ class Outbox:
             self._running.apply(moves)
 
     def keep_sample(self, number: int, *, reason: str) -> None:
-        """Of the pending rows this many, drawn by lot, stay pending; the others become FILTERED with `reason`."""
+        """Of the pending rows `number`, drawn by lot, stay pending; the others become FILTERED with `reason`."""
         self._must_be(loaded=True)
         check_move(Status.PENDING, Status.FILTERED)
         with self._changing() as connection:
@@ -447,9 +447,9 @@ class Outbox:
             self.store.settle_down()
 
     def close(self) -> None:
-        """Leaves one plain file, unless someone reads it just now, and lets the next process in.  May be called again.
+        """Leaves one plain file, unless a process is reading it, and releases the lock.  May be called again.
 
-        What sending left marked is in doubt for anyone who opens the outbox next.
+        Deliveries left marked are in doubt when the outbox is opened next.
         """
         if not self.store.is_open:
             return

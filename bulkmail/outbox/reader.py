@@ -254,7 +254,7 @@ class OutboxReader:
 
         A list has nothing else.
         """
-        if self.is_grouped or self._has_unfolded():  # while someone sends, or after a kill
+        if self.is_grouped or self._has_unfolded():  # while a process sends, or after a kill
             yield self.rows()
             return
         after = 0
@@ -458,7 +458,7 @@ class OutboxReader:
             return msgspec.convert(value, Moment | None)
 
     def _pages(self, query: str) -> Iterator[tuple[Any, ...]]:
-        """All rows of a query by id, some at a time: no one else waits for the lock while the caller thinks."""
+        """All rows of a query by id, some at a time: no other process waits for the lock while the caller works."""
         after = 0
         while True:
             page = self._page(query, after)

@@ -24,7 +24,7 @@ CREATE TABLE row (
     number INTEGER PRIMARY KEY,
     source TEXT NOT NULL,               -- the file as the user named it
     line INTEGER NOT NULL,
-    address TEXT NOT NULL,              -- as it goes on the wire; empty for a row that nobody can be written to from
+    address TEXT NOT NULL,              -- as it goes on the wire; empty for a row that cannot be sent to
     name TEXT NOT NULL,
     key TEXT,                           -- Address.key; only of rows that take part in the search for duplicates
     fields BLOB NOT NULL,               -- JSON
@@ -39,7 +39,7 @@ CREATE TABLE delivery (
     id INTEGER PRIMARY KEY,
     row INTEGER NOT NULL REFERENCES row,
     forward_path TEXT NOT NULL,
-    lane INTEGER NOT NULL DEFAULT 0,    -- the engine's own division of what is to be done; anew for each run
+    lane INTEGER NOT NULL DEFAULT 0,    -- the engine's own division of the work; assigned again by each run
     status TEXT NOT NULL,
     due_at REAL,                        -- NULL unless sending goes on with it; 0 is at once
     ending_at REAL,                     -- the mark: since when the end of its message may be on the wire

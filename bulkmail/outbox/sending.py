@@ -39,7 +39,7 @@ class OutboxStore:
     to close.
     """
 
-    epoch = 0  # nobody else takes anything out of a locked file
+    epoch = 0  # no other process claims anything from a locked file
 
     def __init__(self, outbox: Outbox, *, wants: Collection[int] | None = None) -> None:
         self._outbox = outbox
@@ -88,7 +88,7 @@ class OutboxStore:
             self._after[lane] = min(self._after[lane], number - 1)
 
     def has_more(self, lane: int, *, besides: Collection[int]) -> bool:
-        """Whether something of `lane` that is not claimed and not among `besides` may be tried in this run, ever."""
+        """Whether a delivery of `lane` that is neither claimed nor in `besides` may still be tried in this run."""
         excluded = {*besides, *self._claimed}
         after = self._after[lane]
         return bool(
@@ -207,7 +207,7 @@ class _Writer:
                     self._loop.call_soon_threadsafe(self._answer, taken, error)
                 if is_last:
                     self._loop.call_soon_threadsafe(self._ended.set)
-            except RuntimeError:  # the loop was closed under us: nobody is left to be told
+            except RuntimeError:  # the loop was closed under us: no callback is left to run
                 return
 
     def _take(self) -> tuple[list[tuple[_Entries, _Then, _Answer]], bool]:
@@ -228,4 +228,4 @@ class _Writer:
                 answer.set_exception(error)
             else:
                 answer.set_result(EVERYTHING)
-                self._loop.call_soon(then, entries)  # whoever waits for the answer comes first
+                self._loop.call_soon(then, entries)  # tasks that wait for the answer come first

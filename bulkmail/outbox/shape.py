@@ -1,4 +1,4 @@
-"""What tables an outbox has, held against a file that may be damaged or someone else's."""
+"""What tables an outbox has, compared with a file that may be damaged or not ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one SQLite file under an outbox: made, opened, checked, locked, and every error of it told in our words."""
+"""The one SQLite file under an outbox: made, opened, checked, locked, and its errors explained."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Store:
     def settle_down(self) -> None:
         """Copies everything into the one plain file, so that no -wal or -shm stays beside it.
 
-        When someone is reading just now, or the disk has no room for the copy, they stay; nothing is lost by that.
+        If another process is reading, or the disk has no room for the copy, they stay; no data is lost.
         """
         if self.path is None:
             return
@@ -140,7 +140,7 @@ _EXPLANATIONS = (
     (
         "SQLITE_READONLY_ROLLBACK",
         "was left half written by a program that was killed, and has to be put in order first",
-        "do this as someone who may write to the file and to its folder",
+        "run this as a user with write permission for the file and its folder",
     ),
     ("SQLITE_READONLY", "cannot be written", "look at the rights of the file and of its folder"),
     ("SQLITE_PERM", "cannot be opened", "look at the rights of the file and of its folder"),

@@ -159,9 +159,7 @@ def _headers(message: EmailMessage) -> list[str]:
 
 def _message(parts: ShownParts) -> list[str]:
     if parts.text is None:
-        return [
-            "(no text part: the message is HTML only)" if parts.html is not None else "(no message in this message)"
-        ]
+        return ["(no text part: the message is HTML only)" if parts.html is not None else "(the message has no text)"]
     lines = parts.text.rstrip().split("\n")
     shown = [_clean(line) for line in lines[:MOST_LINES]]
     if len(lines) > MOST_LINES:

@@ -252,7 +252,7 @@ class _Window:
         return True
 
     def value(self, *, after: int = 0) -> object:
-        """The JSON value here; `after` this many rows, for the error."""
+        """The JSON value here; `after` is the number of rows before it, for the error."""
         while True:
             try:
                 value, end = self._decoder.part(self._buffer, self._at)

@@ -217,14 +217,14 @@ class _Position:
 
 
 def _number(chars: bytes) -> int:
-    """The number of a column, from 1, by its messages."""
+    """The number of a column, from 1, by its letters."""
     number = 0
     for char in chars.upper():
         number = number * 26 + char - 64
     return number
 
 
-def _messages(column: int) -> str:
+def _letters(column: int) -> str:
     chars = ""
     while column:
         column, rest = divmod(column - 1, 26)
@@ -266,14 +266,14 @@ def _find_list(archive: zipfile.ZipFile, part: zipfile.ZipInfo, reading: Reading
             continue
         if not found.last_row:
             _take_header(found, [column for _, column, _, _ in cells], reading)
-            inside = frozenset(_messages(column).encode() for column in range(1, found.last_column + _BESIDE + 1))
+            inside = frozenset(_letters(column).encode() for column in range(1, found.last_column + _BESIDE + 1))
         if cells[0][0] - (found.last_row or cells[0][0]) <= _LONGEST_GAP:
             found.last_row = cells[0][0]
         found.stray += [cell for cell in cells if not found.has(cell[0], cell[1])]
         if len(found.stray) > _MOST_STRAY:
             raise ListError(
                 f"{reading.name}: the cells of the sheet are spread over {at.row:,} rows and over columns up to "
-                f"{_messages(max(cell[1] for cell in found.stray))}",
+                f"{_letters(max(cell[1] for cell in found.stray))}",
                 hint="leave only the list in the sheet, or save it as CSV",
             )
     texts = _texts(archive, {int(text) for _, _, text, is_number in found.stray if is_number}, reading)
@@ -281,7 +281,7 @@ def _find_list(archive: zipfile.ZipFile, part: zipfile.ZipInfo, reading: Reading
         shown_text = texts.get(int(text), "") if is_number else unescape(text.decode("utf-8", "replace"))
         if not shown_text.strip():
             continue
-        where = f"{_messages(column)}{row}"
+        where = f"{_letters(column)}{row}"
         if row > found.last_row and "@" in shown_text:
             raise ListError(
                 f"{reading.name}: {shown(shown_text)} in {where} is {row - found.last_row:,} rows below the list",
@@ -296,7 +296,7 @@ def _find_list(archive: zipfile.ZipFile, part: zipfile.ZipInfo, reading: Reading
 def _take_header(found: _List, columns: list[int], reading: Reading) -> None:
     if (widest := max(columns)) > MOST_COLUMNS:
         raise ListError(
-            f"{reading.name}: the first row reaches to column {_messages(widest)}, the {widest:,}th; "
+            f"{reading.name}: the first row reaches to column {_letters(widest)}, the {widest:,}th; "
             f"a list may have {MOST_COLUMNS:,} columns",
             hint="delete what is in that column, or save only the list as CSV",
         )

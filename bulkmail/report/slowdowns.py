@@ -57,7 +57,7 @@ def name_of(slowdown: Slowdown, *, has_several: bool = False) -> str:
 
 
 def treatment(slowdown: Slowdown, now: float) -> str:
-    """`"left alone until 14:05:10, then 5.0/s"`: how it is treated at `now`; empty when it is as before."""
+    """`"paused until 14:05:10, then 5.0/s"`: how it is treated at `now`; empty when it is as before."""
     said = []
     if slowdown.is_left_alone(now):
         said.append(f"paused until {clock_time(slowdown.until, now)}")

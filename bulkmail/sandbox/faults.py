@@ -14,8 +14,8 @@ from bulkmail.model.rate import Rate
 class Faults:
     """What goes wrong.  `reject` and `defer` are shares of recipients and of their tries, `drop_after_dot` of messages.
 
-    A message beyond `throttle` is deferred as a provider does it.  Random numbers are drawn for an address and its try,
-    so the order in which mail comes does not matter: what `seed` does to a list once, it does again.
+    A message beyond `throttle` is deferred as a provider does it.  Random numbers are drawn per address and attempt, so
+    the order in which mail arrives does not matter: the same `seed` does the same to the same list.
     """
 
     reject: float = 0.0
@@ -89,8 +89,8 @@ class FaultInjector:
         numbers = {
             "refused": self.refused,
             "deferred": self.deferred,
-            "told to slow down": self.throttled,
-            "left without an answer": self.dropped,
+            "throttled": self.throttled,
+            "left without a reply": self.dropped,
         }
         said = [f"{number:,} {what}" for what, number in numbers.items() if number]
         if self.dropped:

@@ -41,7 +41,7 @@ class Maildir:
         self._tmp, self._new = str(folder / "tmp"), str(folder / "new")
 
     def write(self, reverse_path: str, forward_path: str, buffers: Sequence[bytes]) -> str:
-        """Writes a message where no one looks yet; the name is for `publish()` or `discard()`.  Raises `OSError`.
+        """Writes a message that is not visible yet; the name is for `publish()` or `discard()`.  Raises `OSError`.
 
         Its first two lines are `Return-Path` and `Delivered-To`, so that the envelope can be seen.
         """
@@ -97,7 +97,7 @@ def _unique_name(now: float) -> str:
 
 
 def _arrival(entry: os.DirEntry[str]) -> tuple[int, int, int, str]:
-    """What to sort by: the time in the name, or of the file if someone else named it."""
+    """What to sort by: the time in the name, or that of the file if another program named it."""
     found = _NAME.match(entry.name)
     if found:
         return int(found["seconds"]), int(found["micros"]), int(found["number"]), entry.name

@@ -51,7 +51,7 @@ class Sandbox:
 
     async def __aenter__(self) -> Sandbox:
         """Raises `RelayError` when nothing can listen at host and port."""
-        if _server_log.level == logging.NOTSET:  # someone who set a level wants to see it
+        if _server_log.level == logging.NOTSET:  # a level that was set is kept
             _server_log.setLevel(logging.CRITICAL + 1)
         loop = asyncio.get_running_loop()
         try:
@@ -163,7 +163,7 @@ class _Keeper:
         if drops and server.transport is not None:
             cast(asyncio.Transport, server.transport).abort()
         if not is_kept:
-            return "451 4.3.0 lost"  # no one hears it
+            return "451 4.3.0 lost"  # the connection is gone already
         try:
             names = self._keep(envelope)
         except OSError as error:

@@ -17,9 +17,9 @@ _FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 30\r\nContent-Length:
 class BoundedConnection(H11Protocol):
     """One of at most `MOST_CONNECTIONS`; closed when the head of a request is not there in `HEAD_TIMEOUT` seconds.
 
-    Those that are too many wait unread for their turn: a burst of clicks is answered late instead of refused.  A server
-    behind a proxy sees few connections.  Without a limit for the head, which uvicorn has not, anyone who sends a
-    byte a minute keeps one for good (Slowloris).
+    Connections beyond that wait unread for their turn: a burst of clicks is answered late instead of refused.  A server
+    behind a proxy sees few connections.  Without a time limit for the head, which uvicorn lacks, a client that sends
+    one byte a minute keeps a connection for ever (Slowloris).
     """
 
     _head_timer: asyncio.TimerHandle | None = None

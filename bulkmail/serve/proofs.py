@@ -106,7 +106,7 @@ def _sns(hook: Webhook, call: Call, fetch: Fetch) -> dict[str, Any]:
     kind = reported.get("Type")
     if kind not in _SIGNED or not all(isinstance(reported[name], str) for name in _SIGNED[kind] if name in reported):
         raise HookRefused("it is no message of SNS")
-    if reported.get("TopicArn") not in hook.topics:  # a good signature of a topic of someone else proves nothing
+    if reported.get("TopicArn") not in hook.topics:  # a valid signature of another account's topic proves nothing
         raise HookRefused("its topic is not among topics")
     address = str(reported.get("SigningCertURL", ""))
     if not is_sns_address(address) or not _CERTIFICATE.fullmatch(urlsplit(address).path) or urlsplit(address).query:

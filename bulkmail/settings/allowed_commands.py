@@ -1,6 +1,6 @@
 """Which commands a campaign or an outbox may run: those its user has allowed, once, word for word.
 
-A campaign folder or an outbox may come from someone else, and key_command and its like run programs.  As direnv does,
+A campaign folder or an outbox may come from another person, and key_command and its like run programs.  As direnv does,
 nothing is run from a place before the user has seen the commands and allowed them for that place.
 """
 

@@ -73,7 +73,7 @@ def body(sources: Sources, reader: FileReader, part: str) -> Template | None:
 
 
 def more_bodies(sources: Sources, reader: FileReader) -> BodyFiles:
-    """What there is besides text and HTML."""
+    """The bodies other than text and HTML."""
     message = sources.file.message
     given = [part for part in _PAGES if getattr(message, part) is not None]
     for part in given[1:]:

@@ -118,7 +118,7 @@ class Table(BaseModel):
         return next((name for name, field in cls.model_fields.items() if field.alias == key), key)
 
     def given(self) -> dict[str, Any]:
-        """The values that someone wrote, by attribute."""
+        """The values that the file sets, by attribute."""
         return {name: value for name in self.model_fields_set if (value := getattr(self, name)) is not None}
 
 

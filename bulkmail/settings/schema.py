@@ -63,7 +63,7 @@ def _alone_or_several(value: object) -> object:
 
 
 class Sensitivity(Enum):
-    """Why only someone with a text editor may change a key: a page must not become a shell, nor send secrets away."""
+    """Why a key can be changed only in a text editor: a web page must not become a shell, nor send secrets away."""
 
     COMMAND = "command"  # it runs a program
     SECRET = "secret"  # it says where a secret is found, or who is trusted with one  # noqa: S105

@@ -79,7 +79,7 @@ class Tokens:
             with anyio.fail_after(FETCH_TIMEOUT):
                 token = await to_thread.run_sync(self._fetch, abandon_on_cancel=True)
         except TimeoutError:
-            what = f"no one gave us an access token within {FETCH_TIMEOUT:.0f} s"
+            what = f"no access token was received within {FETCH_TIMEOUT:.0f} s"
             raise TokenError(Breakage.TIMEOUT, what) from None
         self._token = token
         self._best_before = float("inf")

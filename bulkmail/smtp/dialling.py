@@ -29,7 +29,7 @@ _Address = tuple[int, int, int, Any]  # family, type, protocol, socket address
 
 
 class DialError(Exception):
-    """No one could be reached.  `str(error)` is a sentence."""
+    """The server could not be reached.  `str(error)` is a sentence."""
 
     def __init__(self, kind: Breakage, what: str) -> None:
         super().__init__(what)

@@ -15,7 +15,7 @@ from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.text import printable
 
-# What would end the command or the path: anyone who made the address should have refused it, and here it stops.
+# What would end the command or the path: the address parser should have refused it; this is the last check.
 _UNSAFE = re.compile("[\x00-\x20\x7f<>\ud800-\udfff]")
 
 
@@ -46,7 +46,7 @@ def unsendable(message: Message, capabilities: Capabilities) -> Fault | None:
         if not _is_writable(path):
             return _fault(f'"{printable(path, 80)}" cannot be written into a command to the server')
     if "" in paths:
-        return _fault("the message names no one to send it to")
+        return _fault("the message has no recipient")
     if not capabilities.smtputf8 and _needs_smtputf8(message):
         return _fault("the address or a header needs SMTPUTF8, which the server does not offer")
     if message.is_8bit and not capabilities.eight_bit_mime:
@@ -146,7 +146,7 @@ def _envelope_id(message: Message) -> str:
 def _original_recipient(path: str) -> str:
     if path.isascii():
         return f"rfc822;{_xtext(path)}"
-    # The 7-bit form: anyone who does not know SMTPUTF8 can hand it on.
+    # The 7-bit form: servers without SMTPUTF8 can pass it on.
     return "utf-8;" + _NOT_UTF8_XTEXT.sub(lambda found: f"\\x{{{ord(found[0]):X}}}", path)
 
 

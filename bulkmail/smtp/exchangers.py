@@ -30,14 +30,14 @@ class Exchangers:
         self._few = anyio.CapacityLimiter(MOST_AT_ONCE)
 
     def known(self, domain: str) -> tuple[str, ...] | None:
-        """Without asking: the exchangers, empty when there are none; None when no one has asked yet."""
+        """Without a query: the exchangers, empty when there are none; None when they were not looked up yet."""
         found = self._known.get(domain)
         if found is not None:
             self._known.move_to_end(domain)
         return found
 
     async def find(self, domain: str) -> tuple[str, ...]:
-        """The names of the mail exchangers, best first; empty when there are none, or no one says."""
+        """The names of the mail exchangers, best first; empty when there are none, or no answer."""
         while (found := self.known(domain)) is None:
             if (asked := self._pending.get(domain)) is not None:
                 await asked.wait()
@@ -45,7 +45,7 @@ class Exchangers:
             done = self._pending[domain] = anyio.Event()
             try:
                 self._remember(domain, await self._hosts(domain))
-            finally:  # cancelled: anyone who waits asks himself
+            finally:  # if cancelled, another waiting task asks
                 del self._pending[domain]
                 done.set()
         return found

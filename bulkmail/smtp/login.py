@@ -231,7 +231,7 @@ def choose_mechanism(
     known: tuple[str, ...]
     if token is not None:
         if not is_token(token.secret.reveal()):
-            raise LoginError(Breakage.NO_TOKEN, "was not told the access token: what we were given is none")
+            raise LoginError(Breakage.NO_TOKEN, "was not sent the access token: it is not a valid token")
         mechanism = with_token(credentials.username, token.secret, offered=offered, host=host, port=port)
         known, kind = TOKEN_MECHANISMS, "an access token"
     else:
@@ -249,10 +249,10 @@ def _check(text: str, what: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:  # its message would show the password
-        raise LoginError(Breakage.NO_LOGIN, f"cannot be told the {what}: it is not valid text") from None
+        raise LoginError(Breakage.NO_LOGIN, f"was not sent the {what}: it is not valid text") from None
     # A NUL would end the name within PLAIN (RFC 4616 §2), a ^A the one within XOAUTH2.
     if "\0" in text or (what == "user name" and "\1" in text):
-        raise LoginError(Breakage.NO_LOGIN, f"cannot be told a {what} with a NUL or ^A in it")
+        raise LoginError(Breakage.NO_LOGIN, f"was not sent the {what}: it contains a NUL or ^A")
 
 
 async def log_in(mechanism: Mechanism, say: Say) -> RawReply:

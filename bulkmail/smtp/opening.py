@@ -35,7 +35,7 @@ class Timeouts:
     """Seconds without any progress, by stage; the defaults are those of RFC 5321 §4.5.3.2.
 
     `connect` is for reaching the host, all its addresses together; `block` for each piece of the body that is not
-    taken; `end` for the answer to the end of the message: too short a wait there is a duplicate in someone's inbox.
+    taken; `end` for the reply to the end of the message: if that is too short, recipients get duplicates.
     """
 
     connect: float = 30.0
@@ -206,7 +206,7 @@ class _Opening:
                 " (tls=off in the relay URL allows it)",
                 stage=Stage.STARTTLS,
             )
-        # Anything after the 220 was put there by someone on the way (CVE-2011-0411): `_ask` refuses it.
+        # Anything after the 220 was injected on the way (CVE-2011-0411): `_ask` refuses it.
         self._accept(await self._ask(b"STARTTLS", Stage.STARTTLS), 220)
         context = self._access.tls_context
         assert context is not None  # noqa: S101
@@ -268,7 +268,7 @@ class _Opening:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """What transport and handshake raise inside, told as a `SessionRefused`."""
+        """Turns what transport and handshake raise inside into a `SessionRefused`."""
         try:
             yield
         except TimeoutError:  # of a handshake: replies are watched by the dialogue

@@ -133,7 +133,7 @@ class Window:
 
 
 def _unheard(notice: str) -> None:
-    """No one listens."""
+    """The default: the notice is dropped."""
 
 
 class PeerPolicy:

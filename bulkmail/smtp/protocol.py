@@ -52,9 +52,9 @@ _LAST = ((_DATA, b"DATA\r\n"),)
 class Protocol:
     """The transactions of one session, in the order begun.
 
-    Anyone who owns the transport gives it messages through `more`, which is called at the moment that the next envelope
-    could be written and may return None; tells what happens (`receive`, `lost` …); then writes what
-    `next_output` gives until that is None or writing is paused; then looks at three answers:
+    The owner of the transport supplies messages through `more`, which is called when the next envelope could be written
+    and may return None; reports events (`receive`, `lost` …); then writes what `next_output` gives until that is None
+    or writing is paused; then looks at three answers:
 
     `mark_wanted`: the envelope of this transfer is written, and its terminator waits for `is_marked`; the owner sets it
     back to None.  `settled`: transfers that have a result; the owner clears it.  `closed`: how the session
@@ -101,9 +101,9 @@ class Protocol:
 
     @property
     def is_worn_out(self) -> bool:
-        """Whether the server is about to end this session, because it has refused this many recipients.
+        """Whether the server is about to end this session because it has refused too many recipients.
 
-        The words that end it would hit a recipient whom it would have taken.
+        The reply that ends it would reject a recipient whom the server would have accepted.
         """
         return self.refusals >= self.policy.bearable_refusals or self.window.is_used_up
 
@@ -413,7 +413,7 @@ class Protocol:
             self._break(f"said {reply.code} before it was asked")
 
     def _on_goodbye(self, step: Step, transfer: None, reply: RawReply) -> None:
-        self._close(CloseReason.GOODBYE, "was told goodbye")
+        self._close(CloseReason.GOODBYE, "ended the session after QUIT")
 
     def _on_closing(self, step: Step, transfer: None, reply: RawReply) -> None:
         """421 while nothing of ours is under way."""
@@ -465,7 +465,7 @@ class Protocol:
             return
         self._last_words = str(words)
         writing, self._writing = self._writing, None
-        if writing is not None:  # no one waits for an answer to what was not written to its end
+        if writing is not None:  # a message that was not written to its end gets no reply
             writing.refuse(Fault(_AT_MAIL, Breakage.LOST, f"{self.peer} ended the session: {words}"))
 
     def _on_refusal(self, step: Step, transfer: Transfer, reply: RawReply) -> None:
@@ -509,7 +509,7 @@ class Protocol:
         transfer.pieces = iter(())  # a lone dot
 
     def _on_end(self, step: Step, transfer: Transfer, reply: RawReply) -> None:
-        if transfer.is_void:  # whatever it took, it is for no one
+        if transfer.is_void:  # whatever it accepted has no recipients
             self._decide(transfer, transfer.refusal)
             return
         if transfer.stage is not _AT_END:

@@ -54,7 +54,7 @@ def _check_direction(text: str) -> None:
         raise ValueError("it mixes directions of writing")
 
 
-FEWEST_ITERATIONS = 4096  # RFC 7677 §4: fewer make the password cheap to guess for anyone who listens
+FEWEST_ITERATIONS = 4096  # RFC 7677 §4: fewer make the password cheap to guess for an eavesdropper
 MOST_ITERATIONS = 2_000_000  # about a second of work; a server could ask for a week of it
 
 _HEADER = "n,,"  # no channel binding, no other identity (RFC 5802 §7)
@@ -118,7 +118,7 @@ class Scram:
         except ValueError:
             raise ScramError("sent a challenge that is none of SCRAM") from None
         if not nonce.startswith(self._nonce) or len(nonce) == len(self._nonce):
-            raise ScramError("answered with another login's nonce: someone may be in between")
+            raise ScramError("answered with another login's nonce: the connection may be intercepted")
         if not FEWEST_ITERATIONS <= iterations <= MOST_ITERATIONS:
             raise ScramError(
                 f"wants the password hashed {iterations:,} times; from {FEWEST_ITERATIONS:,} to {MOST_ITERATIONS:,}"

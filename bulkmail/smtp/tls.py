@@ -157,7 +157,7 @@ def trusting() -> ssl.SSLContext:
 
 
 async def speaks_tls(relay: Relay, proxy_password: Secret | None, *, timeout: float) -> bool:  # noqa: ASYNC109
-    """Whether another connection to `relay` can be opened with TLS from the first byte, anyone who vouches for it."""
+    """Whether another connection to `relay` can be opened with TLS from the first byte, with any certificate."""
     try:
         async with asyncio.timeout(timeout):
             connection = await reach(relay, proxy_password, timeout=timeout)

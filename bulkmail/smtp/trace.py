@@ -125,7 +125,7 @@ class Trace:
             if not self.fault:
                 self._output("".join(filter(None, lines)))
         if self._closes:
-            with suppress(OSError):  # what could not be written was told
+            with suppress(OSError):  # what could not be written is in `fault` already
                 self._stream.close()
 
     def _output(self, text: str) -> None:

@@ -113,9 +113,9 @@ class Transfer:
 
     @property
     def is_void(self) -> bool:
-        """Whether all its recipients were refused, so that it could be delivered to no one.
+        """Whether all its recipients were refused, so that nothing could be delivered.
 
-        A 421 refuses the session: a server that says that may have taken the recipient.
+        A 421 refuses the session: a server that says so may have accepted the recipient.
         """
         if self.refusal is None or self.accepted or self.answered < len(self.paths):
             return False

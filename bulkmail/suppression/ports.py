@@ -226,7 +226,7 @@ class SuppressionStore(EventSink, RunRegister, ReadingPlaces, Protocol):
         ...
 
     def note_sent(self, run_id: str, counts: Mapping[str, int], *, at: float) -> None:
-        """This many messages of a known run were answered by each provider about the time `at` (wall clock)."""
+        """Counts the messages of a known run that each provider answered at about `at` (wall clock)."""
         ...
 
     def soft_bounced(self, within: float) -> frozenset[bytes]:

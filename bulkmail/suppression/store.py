@@ -230,7 +230,7 @@ class SqliteSuppressions:
         return int(connection.execute("SELECT number FROM run WHERE run_id = ?", (event.run_id,)).fetchone()[0])
 
     def note_sent(self, run_id: str, counts: Mapping[str, int], *, at: float) -> None:
-        """This many messages of a known run were answered by each provider about the time `at` (wall clock)."""
+        """Counts the messages of a known run that each provider answered at about `at` (wall clock)."""
         slot = int(at // SLOT) * SLOT
         with self._file.writing() as connection:
             connection.executemany(

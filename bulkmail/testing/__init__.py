@@ -1,4 +1,4 @@
-"""Doubles for tests, yours too: a relay that answers as your script says, and a clock that moves when told."""
+"""Doubles for tests, yours too: a relay that answers as your script says, and a clock that moves only on request."""
 
 from bulkmail.testing.answers import Drop, Hang, Late, Reset, Slow, Split
 from bulkmail.testing.manual_clock import ManualClock

@@ -32,7 +32,7 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """For `body`: reads at most this many bytes, then pauses, and so on."""
+    """For `body`: reads at most `size` bytes, then pauses, and so on."""
 
     size: int
     pause: float = 0.01
@@ -47,7 +47,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """Says `text` after this many seconds."""
+    """Says `text` after `seconds`."""
 
     seconds: float
     text: str

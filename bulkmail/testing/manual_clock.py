@@ -8,10 +8,10 @@ import itertools
 
 
 class ManualClock:
-    """A clock for tests.  Anyone who sleeps on it wakes when `advance` has brought the time there, the earliest first.
+    """A clock for tests.  Sleeping tasks wake when `advance` reaches their time, the earliest first.
 
-    Sleepers live by the monotonic time; `set_wall` moves the clock on the wall alone, as a person does who sets it, or
-    a machine that slept.
+    Sleepers follow the monotonic time; `set_wall` moves the wall clock alone, like a user who sets the clock, or a
+    machine that was suspended.
     """
 
     def __init__(self, start: float = 0.0) -> None:
@@ -25,11 +25,11 @@ class ManualClock:
         return self._now + self._ahead
 
     def monotonic(self) -> float:
-        """Seconds that no one sets: the same, unless someone has set the clock on the wall."""
+        """Seconds that cannot be set: the same as `now()`, unless the wall clock was set."""
         return self._now
 
     def set_wall(self, now: float) -> None:
-        """The clock on the wall shows `now` from here on, be it earlier or later than before.  No one wakes of it."""
+        """Sets the wall clock to `now`, earlier or later than before.  This wakes no sleeper."""
         self._ahead = now - self._now
 
     @property
@@ -39,7 +39,7 @@ class ManualClock:
 
     @property
     def next_wake(self) -> float | None:
-        """Seconds until the next sleeper's time comes; None when no one sleeps."""
+        """Seconds until the next sleeper's time comes; None without sleepers."""
         waiting = [wakes_at for wakes_at, _, woken in self._sleepers if not woken.done()]
         return min(waiting) - self._now if waiting else None
 

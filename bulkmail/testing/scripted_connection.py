@@ -120,7 +120,7 @@ class ScriptedConnection(asyncio.Protocol):
             secured = await loop.start_tls(self.transport, self, context, server_side=True)
         except OSError:
             secured = None
-        if secured is None:  # no one tells a protocol that the handshake failed
+        if secured is None:  # asyncio does not tell a protocol that the handshake failed
             self.abort()
             self.connection_lost(None)
             raise Gone

@@ -1,4 +1,4 @@
-"""A mail relay on loopback that answers as a test's script says and notes what it was told."""
+"""A mail relay on loopback that answers as a test's script says and records what it receives."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ async def test_quota_reply_pauses_and_the_run_after_it_sends_exactly_the_rest(ma
         campaign = make_campaign(relay, THOUSAND)
         first = await run("send", campaign, "--yes", cwd=tmp_path)
         assert first.code == 3, first.err
-        assert "Daily user sending quota exceeded" in first.err and "no one is written to before" in first.err
+        assert "Daily user sending quota exceeded" in first.err and "Sending is paused until" in first.err
         assert reached(relay) == dict.fromkeys(taken, 1) and len(taken) == 500
         taken.clear()
         tries = sum(command.startswith("RCPT") for command in relay.commands)
@@ -53,7 +53,7 @@ async def test_quota_reply_pauses_and_the_run_after_it_sends_exactly_the_rest(ma
         assert early.code == 3, early.err
         assert sum(command.startswith("RCPT") for command in relay.commands) == tries
         status = await run("status", campaign, cwd=tmp_path)
-        assert "It pauses until" in status.out and "Daily user sending quota" in status.out
+        assert "Sending is paused until" in status.out and "Daily user sending quota" in status.out
         report = json.loads((campaign / "runs" / "spring-report.json").read_text())
         assert report["totals"]["accepted"] == 500 and report["totals"]["pending"] == 500
         assert report["totals"]["rejected"] == 0 and "quota" in report["rest"]["why"]
@@ -137,7 +137,7 @@ async def test_run_that_waits_for_its_hours_says_so_and_can_be_stopped(make_camp
         status = await run("status", campaign, cwd=tmp_path)
         waiting.terminate()
         await waiting.communicate()
-    assert "It pauses until" in status.out and "the hours of the campaign" in status.out
+    assert "Sending is paused until" in status.out and "the hours of the campaign" in status.out
     assert waiting.returncode == 3 and relay.sessions == 0
 
 
@@ -148,7 +148,7 @@ async def test_canary_that_fails_keeps_the_rest(make_campaign, tmp_path):
         status = await run("status", campaign, cwd=tmp_path)
     assert result.code == 3, result.err
     assert "of the first 3 messages none was accepted; the rest was not sent" in result.err
-    assert "It pauses: of the first 3 messages none was accepted" in status.out
+    assert "Sending is paused: of the first 3 messages none was accepted" in status.out
     assert sum(command.startswith("RCPT") for command in relay.commands) == 3
 
 

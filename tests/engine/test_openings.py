@@ -63,4 +63,4 @@ async def test_refused_session_is_announced_in_the_words_of_the_relay(people, ma
         crowded(relay, 2, "421 Sorry, not now")
         await make_engine(relay, connections=10, pace=SOON).run()
     notices = [event.text for event in events if isinstance(event, Notice)]
-    assert notices == ["the relay is given 2 connections: 421 Sorry, not now"]
+    assert notices == ["the relay is limited to 2 connections: 421 Sorry, not now"]

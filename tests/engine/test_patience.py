@@ -51,7 +51,7 @@ def trial(people, make_engine, outbox):
 async def test_relay_is_tried_as_the_schedule_says_and_given_up_at_its_end(trial, outbox, events):
     ending, asked = await trial(lambda number: DOWN, relay_backoff=WRITTEN, patience=390.0)
     assert asked == [0.0, 30.0, 90.0, 390.0]
-    assert isinstance(ending.error, RelayError) and "it has been so for 6 min 30 s" in str(ending.error)
+    assert isinstance(ending.error, RelayError) and "this has lasted for 6 min 30 s" in str(ending.error)
     waits = [event for event in events if isinstance(event, Hold)]
     assert [wait.until - 1_000.0 for wait in waits] == [30.0, 90.0, 390.0]
     assert "the relay fails, and is tried again then: it hung up" in waits[0].why

@@ -88,7 +88,7 @@ async def test_provider_that_is_suspended_does_not_delay_the_others(mixed, run, 
     assert asked["gmail.com"] <= 6  # those under way on three sessions when it complained
     assert outbox.tally()[Status.REJECTED] == 0
     (notice,) = [event.text for event in events if isinstance(event, Notice)]
-    assert re.match(r"google is left alone for 10 min.*unusual rate of mail", notice)
+    assert re.match(r"google is paused for 10 min.*unusual rate of mail", notice)
     shown = [event.slowdown for event in events if isinstance(event, Slowed)]
     assert [each.times for each in shown] == list(range(1, asked["gmail.com"] + 1))
     assert shown[-1].provider == "google" and shown[-1].words == BUSY

@@ -126,7 +126,7 @@ async def test_temporary_refusal_of_us_stops_the_run_when_patience_ends(people, 
 
     async with ScriptedRelay(rcpt=rcpt) as relay:
         ending = await run(relay, pace=replace(QUICK, patience=0.3)).run()
-    assert "does not relay" in str(ending.error) and "it has been so for" in str(ending.error)
+    assert "does not relay" in str(ending.error) and "this has lasted for" in str(ending.error)
     assert outbox.tally().by_status == {Status.PENDING: 50}
     assert len(asked) < 40
 

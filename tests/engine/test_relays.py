@@ -162,7 +162,7 @@ async def test_relay_with_a_fault_of_its_own_is_left_out_and_the_other_goes_on(
     assert paths_of(good) == sorted(addresses)
     assert outbox.tally().by_status == {Status.ACCEPTED: 50}
     (text,) = notices(events)
-    assert text.startswith("bad is left out from now on, the other relays go on: ")
+    assert text.startswith("bad is not used any more in this run, the other relays continue: ")
 
 
 async def test_run_ends_when_no_relay_is_left(people, make_run, outbox):
@@ -171,7 +171,9 @@ async def test_run_ends_when_no_relay_is_left(people, make_run, outbox):
         with anyio.fail_after(10):
             ending = await make_run(outlet(one, "one"), outlet(other, "other", priority=2)).run()
     assert isinstance(ending.error, RelayError)
-    assert str(ending.error).startswith("stopped, and no one is lost: other refused the sender: 550 5.7.1 nor you")
+    assert str(ending.error).startswith(
+        "Sending stopped; no recipients were lost: other refused the sender: 550 5.7.1 nor you"
+    )
     assert outbox.tally().by_status == {Status.PENDING: 50}
 
 
@@ -317,10 +319,10 @@ async def test_relay_that_alone_takes_some_mail_is_given_up_when_patience_ends(p
             group.cancel_scope.cancel()
     tally = outbox.tally()
     assert isinstance(ending.error, RelayError)
-    assert "it has been so for 0.4 s" in str(ending.error)
+    assert "this has lasted for 0.4 s" in str(ending.error)
     assert len(good.messages) == 30
     assert tally.open == 60 - tally[Status.ACCEPTED] - tally[Status.IN_DOUBT] > 0
-    assert any(text.startswith("dying is left out from now on") for text in notices(events))
+    assert any(text.startswith("dying is not used any more in this run") for text in notices(events))
 
 
 async def test_slow_provider_does_not_delay_the_others(people, make_run, outbox):

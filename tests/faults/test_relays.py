@@ -96,5 +96,5 @@ async def test_relay_killed_in_the_middle_loses_no_recipient_and_duplicates_none
     assert set(doubtful.values()) <= {"one"}
     assert len(doubtful) <= 5 * 2  # PIPELINING: two a connection
     assert sending.returncode == (4 if doubtful else 0), err.decode()
-    assert b"one fails, and is tried again now and then" in err
+    assert b"one fails, and is retried from time to time" in err
     assert b"Through one " in out

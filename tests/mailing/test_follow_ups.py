@@ -142,7 +142,7 @@ async def test_what_cannot_be_followed_up_is_refused_in_a_sentence(tmp_path: Pat
         await mailer(relay).send(make("first"), rows(PEOPLE[:2]), outbox=tmp_path / "none.outbox")
         for name, fault in (
             ("rehearsal", "rehearsal, which reached no recipient: there is nothing to follow up"),
-            ("none", "reached no recipient, so there is no one to follow up"),
+            ("none", "reached no recipient, so there is nothing to follow up"),
             ("gone", "there is no outbox at"),
         ):
             with pytest.raises(bulkmail.BulkmailError, match=fault):

@@ -377,7 +377,7 @@ async def test_other_relays_go_on_when_a_provider_says_that_its_quota_is_used_up
     assert ending.error is None and trial.outbox.tally().by_status == {Status.ACCEPTED: 150}
     assert sum(relay == "spare" for _, _, relay in trial.sent) == 100
     reported = [event.text for event in trial.events if isinstance(event, Notice)]
-    assert any("is left alone for" in text and "5.4.5" in text for text in reported)
+    assert any("is paused for" in text and "5.4.5" in text for text in reported)
 
 
 async def test_run_that_waits_goes_on_when_the_provider_lets_it(make_trial):

@@ -71,7 +71,7 @@ async def test_next_run_ends_at_once_while_its_only_relay_wants_to_be_left_alone
         with pytest.raises(SendingStopped, match="try again in 20 minutes"):
             await send(relay, connections=1)
         sessions = relay.sessions
-        with pytest.raises(SendingStopped, match=r"no one is written to before .* try again in 20 minutes") as stopped:
+        with pytest.raises(SendingStopped, match=r"Sending is paused until .* try again in 20 minutes") as stopped:
             await send(relay)
         assert relay.sessions == sessions
     assert stopped.value.report.tally.by_status == {Status.ACCEPTED: 1, Status.PENDING: len(PEOPLE) - 1}

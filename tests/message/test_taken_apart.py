@@ -73,8 +73,8 @@ def test_paths_have_ascii_domains():
     ("headers", "reason"),
     [
         ({"from": None}, "has no From"),
-        ({"to": None}, "is addressed to no one"),
-        ({"to": "undisclosed-recipients:;"}, "is addressed to no one"),
+        ({"to": None}, "has no recipient"),
+        ({"to": "undisclosed-recipients:;"}, "has no recipient"),
         ({"to": "ann"}, "To of the message has 'ann', which has no @"),
         ({"to": "ann@example..org"}, "To of the message has "),
         ({"from": "shop@-example.org"}, "From of the message has "),

@@ -220,7 +220,9 @@ def test_ready_made_messages_to_one_person_are_no_duplicates(memory: Outbox) -> 
     [
         pytest.param(Entry(make_recipient(), Status.ACCEPTED), "row 1 comes with the status accepted", id="settled"),
         pytest.param(Entry(make_bad_row()), "row 1 is a bad row and cannot be pending", id="bad-row-pending"),
-        pytest.param(Entry(ReadyMade(b"", "", "", "")), "row 1 is a ready-made message to no one", id="no-path"),
+        pytest.param(
+            Entry(ReadyMade(b"", "", "", "")), "row 1 is a ready-made message without a recipient", id="no-path"
+        ),
     ],
 )
 def test_impossible_entry_is_refused(memory: Outbox, entry: Entry, message: str) -> None:

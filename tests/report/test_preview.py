@@ -68,7 +68,7 @@ def test_view_shows_headers_message_and_enclosures() -> None:
     ("message", "note"),
     [
         pytest.param(make_message(None, "<p>hello</p>"), "(no text part: the message is HTML only)", id="html-only"),
-        pytest.param(parsed(b"Subject: x\nContent-Type: image/png\n\nx"), "(no message in this message)", id="neither"),
+        pytest.param(parsed(b"Subject: x\nContent-Type: image/png\n\nx"), "(the message has no text)", id="neither"),
     ],
 )
 def test_view_says_what_is_missing(message: EmailMessage, note: str) -> None:

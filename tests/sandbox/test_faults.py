@@ -68,5 +68,5 @@ async def test_sandbox_hangs_up_without_an_answer_and_counts_what_it_kept(tmp_pa
             smtp.close()
     kept = len(Inbox(tmp_path))
     assert 2 <= kept <= 18
-    assert sandbox.trouble.summary() == [f"20 left without an answer ({kept} of them kept)"]
+    assert sandbox.trouble.summary() == [f"20 left without a reply ({kept} of them kept)"]
     assert sandbox.kept == kept

@@ -44,7 +44,7 @@ _LONGEST_SHOWN = 80
 _MOST_NEIGHBOURS = 10_000  # names in a folder that are looked at
 _SEPARATOR = lazy_pattern(r"[;\r\n]")  # between several files in one cell; no name of a file holds a line end
 _DRIVE = lazy_pattern(r"[A-Za-z]:")
-# Not to wait for a pipe no one writes to, not to follow a link that was put there since it was looked at.
+# Do not wait for a pipe without a writer; do not follow a link that was made since the last look.
 _FLAGS = os.O_RDONLY
 for _name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
     _FLAGS |= getattr(os, _name, 0)
@@ -117,7 +117,7 @@ class Folder:
         return f"; did you mean {printable('/'.join(found), _LONGEST_SHOWN)!r}?" if os.path.isfile(path) else ""
 
     def _open(self, parts: list[str]) -> int:
-        """Folder by folder, none of them a link any more: no one can put one in between meanwhile."""
+        """Folder by folder, none of them a link: none can be replaced by a link meanwhile."""
         if not _HAS_FOLDER_FLAGS:
             return os.open(os.path.join(self.root, *parts), _FLAGS)
         above = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -357,7 +357,7 @@ class Composer:
 
 
 def _stand_in(run_id: str) -> BounceKey:
-    """For messages that are only looked at, or reach no one: no register has a run with this number."""
+    """For messages that are only looked at, or not delivered: no register has a run with this number."""
     return BounceKey(0, Secret(sha256(b"bulkmail stand-in\0" + run_id.encode()).hexdigest()))
 
 

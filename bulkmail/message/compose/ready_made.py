@@ -50,7 +50,7 @@ def take_apart(message: EmailMessage, *, run_id: str, number: int, date: float) 
         for address in _addresses(message, name):
             forward_paths.setdefault(address.key, address)
     if not forward_paths:
-        raise ConfigError("the message is addressed to no one", hint='set message["To"]')
+        raise ConfigError("the message has no recipient", hint='set message["To"]')
     sent = deepcopy(message)  # writing sets boundaries, and more
     if "Date" not in sent:
         sent["Date"] = date_value(int(date))

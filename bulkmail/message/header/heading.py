@@ -87,7 +87,7 @@ class Heading:
         return Copies(*found)
 
     def senders(self, lines: HeaderLines) -> tuple[bytes, Address, Address]:
-        """From and, where it differs, Sender as bytes; the address of From; that of anyone who sends.
+        """From and, where it differs, Sender as bytes; the address of From; that of the sender.
 
         Raises `TemplateError`.
         """

@@ -1,6 +1,6 @@
-"""Style sheets written into the elements they are about: many mail readers heed no others.
+"""Style sheets written into the elements they are about: many mail programs ignore all others.
 
-Where the page is the same for everybody this is done to the template, once; else to each message.
+If the page is the same for all recipients this is done to the template, once; otherwise to each message.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def inlined(page: str) -> str:
     return patches.applied().replace(_ASIDE, "<style>").replace("<style></style>", "")
 
 
-# No one sees these: `*` is not about them.
+# These are never shown: `*` does not apply to them.
 _UNSEEN = frozenset({"head", "meta", "title", "style", "link", "script", "base"})
 _UNIVERSAL = lazy_pattern(r"(?:^|\})\s*\*\s*\{([^{}]*)\}")
 _PUNCTUATION = lazy_pattern(r"[{};]")

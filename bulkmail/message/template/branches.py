@@ -18,7 +18,7 @@ Way = tuple[int, int]
 
 _Fork = Callable[[dict[str, object]], int]
 
-_UNDECIDED = -1  # the condition cannot be told from the row: the message fails there, or never comes there
+_UNDECIDED = -1  # the row does not decide the condition: the message fails there, or never comes there
 
 
 class Branches:

@@ -54,7 +54,7 @@ class NotADate(ValueError):
 
 
 class TwoReadings(NotADate):
-    """A text is a date, and which one cannot be told."""
+    """A text is a date that can be read in two ways."""
 
 
 class TwoDigitYear(TwoReadings):

@@ -149,7 +149,7 @@ class NumberStyle:
     groups: tuple[int, int]
 
     def write(self, number: Decimal, decimals: int) -> str:
-        """The number with this many decimals, rounded half up."""
+        """The number with `decimals` decimals, rounded half up."""
         if number.as_tuple().exponent != -decimals:
             number = number.quantize(Decimal(1).scaleb(-decimals), context=_EXACT)
         whole, _, fraction = f"{number:f}".partition(".")

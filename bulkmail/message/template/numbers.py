@@ -129,7 +129,7 @@ def looks_like_date(text: str) -> bool:
 
 
 class Ambiguous(NotANumber):
-    """A text is a number, and which one cannot be told."""
+    """A text is a number that can be read in two ways."""
 
 
 def _parts(text: str) -> tuple[str, str]:

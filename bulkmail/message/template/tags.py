@@ -149,7 +149,7 @@ def without_tag_lines(template: Template) -> Template:
     """
     try:
         masked = mask(template)
-    except TemplateError:  # told by those who compile it
+    except TemplateError:  # reported when it is compiled
         return template
     tags = list(masked.tags)
 

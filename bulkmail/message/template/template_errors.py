@@ -1,4 +1,4 @@
-"""Where in which template something went wrong, in words for anyone who wrote it."""
+"""Where in which template something went wrong, in words for its author."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _refused(error: Refused, where: str, row: Mapping[str, object], rows: Iterab
 
 
 def _paths(value: object, row: Mapping[str, object]) -> list[str]:
-    """How a template names what has that value in the row; several if that cannot be told from one another."""
+    """How a template names what has that value in the row; several if these cannot be distinguished."""
     for level in _levels(row):
         if found := [path for path, other in level if other is value or (type(other) is str and other == value)]:
             return found
