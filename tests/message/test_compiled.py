@@ -249,7 +249,7 @@ def test_general_composer_is_not_needed_for_ordinary_rows(
         raise AssertionError("the general composer was asked")
 
     monkeypatch.setattr(Composer, "_draft", refuse)
-    monkeypatch.setattr(Composer, "_letter", refuse)
+    monkeypatch.setattr(Composer, "_message", refuse)
     assert outcome(fast, recipient) == expected
     assert tried(fast, recipient) == subject
 
@@ -306,7 +306,7 @@ def test_row_with_a_locale_of_its_own_is_written_by_it(monkeypatch: pytest.Monke
         raise AssertionError("the general composer was asked")
 
     monkeypatch.setattr(Composer, "_draft", refuse)
-    monkeypatch.setattr(Composer, "_letter", refuse)
+    monkeypatch.setattr(Composer, "_message", refuse)
     for _ in range(2):
         assert [(outcome(fast, each), tried(fast, each)) for each in recipients] == expected
     assert len({subject for _, subject in expected}) > 2
@@ -326,7 +326,7 @@ def test_row_whose_locale_is_none_is_refused_as_ever(lang: str) -> None:
 def test_filter_remembers_a_bounded_number_of_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "_MOST_KEPT", 3)
     calls: list[object] = []
-    made = compiled._stepped(compiled.Step("number", lambda value: calls.append(value) or f"<{value}>"))
+    made = compiled._stepped(compiled.FilterStep("number", lambda value: calls.append(value) or f"<{value}>"))
     assert [made(str(n % 2), "fr") for n in range(6)] == ["<0>", "<1>"] * 3
     assert calls == ["0", "1"]
     assert [made(str(n), "fr") for n in range(9)] == [f"<{n}>" for n in range(9)]
