@@ -49,7 +49,7 @@ from bulkmail.mailing.relays import (
 )
 from bulkmail.mailing.rows import GivenRows, Rows, Selection, Where, blocks_of, varied
 from bulkmail.mailing.run_record import RestNote, SlowdownNote, to_settings
-from bulkmail.mailing.stopping import heeding_stop
+from bulkmail.mailing.stopping import watching_for_stop
 from bulkmail.mailing.suppression_sources import (
     SUPPRESS,
     SUPPRESSION_LIST,
@@ -452,7 +452,7 @@ class Mailing:
         self.keys = await to_thread.run_sync(with_bounce_key, self.outbox, self.keys)
         ending = Ending(was_stopped=True)  # where `stop --now` cuts it short
         async with (
-            heeding_stop(self.outbox, self.stop, observe),
+            watching_for_stop(self.outbox, self.stop, observe),
             keeping_to_list(self.outbox, interrupt=self._end_pass, observe=observe) as keeper,
         ):
             self._keeper = keeper
