@@ -321,16 +321,16 @@ class Mailing:
         try:
             refuse_relays_of_other_kind(path, outbox.settings, routes)
             if not outbox.is_loaded:
-                raise ConfigError(f"{path} was never completely filled", hint="send the campaign again")
+                raise ConfigError(f"the list was never loaded completely into {path}", hint="send the campaign again")
             if outbox.started_at is None and outbox.settings.get(GATE) != PASSED:
                 raise ConfigError(
-                    f"{path} did not pass the checks before sending, or was cut off in them",
-                    hint="send the campaign again: that begins again, and says what is wrong, if anything is",
+                    f"{path} did not pass the pre-send checks, or was interrupted during them",
+                    hint="send the campaign again: it starts over and reports what is wrong, if anything",
                 )
             if outbox.settings.get("on_message") == "yes" and on_message is None:
                 raise ConfigError(
-                    f"{path} was begun by a program whose on_message has a hand in each message",
-                    hint="go on with that program; without it people would get another message",
+                    f"{path} was started by a program whose on_message may change each message",
+                    hint="continue with that program; without it recipients would get a different message",
                 )
             if outbox.campaign is not None:
                 Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a missing key is reported now

@@ -335,5 +335,5 @@ async def test_run_that_did_not_pass_the_gate_is_not_gone_on_with(tmp_path):
     mailing = await prepared(make_campaign(reply_to="{{ no one }}"), path=path)
     with pytest.raises(bulkmail.ChecksFailed):
         mailing.pass_gate()
-    with pytest.raises(bulkmail.ConfigError, match="did not pass the checks"):
+    with pytest.raises(bulkmail.ConfigError, match="did not pass the pre-send checks"):
         Mailing.reopen(path, routes=REAL, pace=Pace())
