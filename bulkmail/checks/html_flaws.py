@@ -128,9 +128,9 @@ def _flaws_in(text: str, *, masked: Masked | None = None, is_page: bool, is_plai
             yield from _link_flaws(link[0], link.start())
     if is_page:  # a browser takes `<<Name>>` for a tag, and shows the brackets
         for found in ANGLES.finditer(text):
-            yield _SeenFlaw("placeholder", f"{found[0]!r} stands in the message", found.start())
+            yield _SeenFlaw("placeholder", f"{found[0]!r} is in the message", found.start())
     for position, word in positions(shown):
-        yield _SeenFlaw("placeholder", f"{word!r} stands in the message", position)
+        yield _SeenFlaw("placeholder", f"{word!r} is in the message", position)
     if is_page or is_plain:
         for seen in (_ESCAPED_TAG if is_page else _TAG).finditer(shown):
             yield _SeenFlaw(
@@ -141,7 +141,7 @@ def _flaws_in(text: str, *, masked: Masked | None = None, is_page: bool, is_plai
             tag = masked.tag(place)
             if tag.kind is TagKind.RAW:
                 for _, word in positions(re.sub(r"\{%.*?%\}", "", tag.text)):
-                    yield _SeenFlaw("placeholder", f"{word!r} stands in the message", place.start())
+                    yield _SeenFlaw("placeholder", f"{word!r} is in the message", place.start())
 
 
 def _without_markup(text: str, tokens: Iterable[Element | EndTag | Remark]) -> str:
@@ -164,7 +164,7 @@ def _flaws_of(element: Element, text: str) -> Iterator[_SeenFlaw]:
         else:
             word = next((word for _, word in positions(attribute.value)), "") if attribute.name in _READ else ""
         if word:
-            yield _SeenFlaw("placeholder", f"{printable(word, LONGEST_SHOWN)!r} stands in {attribute.name}=", at)
+            yield _SeenFlaw("placeholder", f"{printable(word, LONGEST_SHOWN)!r} is in {attribute.name}=", at)
     if element.name in _NOT_LOADED:
         yield _SeenFlaw(
             "active-content", f"{_NOT_LOADED[element.name]} (<{element.name}>) does not work in a message", at

@@ -48,7 +48,7 @@ def placeholder(evidence: Evidence) -> Iterator[Found]:
     yield from _flaws(evidence, "placeholder")
     for (name, found), hits in list(evidence.messages.leftovers.items())[:MOST]:
         yield Found(
-            f"{found!r} stands in {name!r} of {count(hits.number, 'row')}: {hits}",
+            f"{found!r} is in {name!r} of {count(hits.number, 'row')}: {hits}",
             f"column {name}",
             "correct the cell",
             column=name,
@@ -57,7 +57,7 @@ def placeholder(evidence: Evidence) -> Iterator[Found]:
     if not evidence.messages.leftovers:
         reported = {flaw.what for flaw in evidence.flaws}
         for found, hits in evidence.messages.subjects.items():
-            if found != "test" and f"{found!r} stands in the message" not in reported:
+            if found != "test" and f"{found!r} is in the message" not in reported:
                 where = evidence.campaign.subject.name
                 yield Found(f"{found!r} is in the subject of {count(hits.number, 'row')}: {hits}", where, hits=hits)
 

@@ -244,7 +244,7 @@ _LOOPBACK_TIMEOUT = 10.0  # seconds
 
 
 async def look_at_dns() -> Diagnosis:
-    """Whether a name server answers: asked for those of the root, which belong to no one in particular."""
+    """Whether a name server answers: queries the name servers of the root, which always exist."""
     import dns.asyncresolver
     import dns.exception
     import dns.resolver

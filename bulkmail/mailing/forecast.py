@@ -19,7 +19,7 @@ from bulkmail.model.window import ALWAYS
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """`shares` are the plan, were everyone accepted; `paused` why the account pauses until the first, if it does."""
+    """`shares` are the plan if all are accepted; `paused` says why the account is paused until the first, if it is."""
 
     shares: Sequence[Share]
     total: int

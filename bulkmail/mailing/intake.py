@@ -245,5 +245,5 @@ class Mailboxes:
             state.failures += 1
             state.trouble = trouble
             if failures == 1:
-                self._reported(f"{trouble}; it is tried again, and everything else goes on")
+                self._reported(f"{trouble}; bulkmail will retry, and everything else continues")
             await anyio.sleep(pause_after(failures))

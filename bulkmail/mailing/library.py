@@ -530,7 +530,7 @@ def _route(relay: str | Relay | Route) -> Route:
 
 
 def _passwords(routes: Sequence[Route], password: str | Mapping[str, str] | None) -> list[Secret | None]:
-    """Raises `ConfigError` when it cannot be told which relay a password is for."""
+    """Raises `ConfigError` when it is not clear which relay a password is for."""
     if password is None:
         return [None] * len(routes)
     if isinstance(password, str):

@@ -30,11 +30,11 @@ Messages = Iterable[EmailMessage] | AsyncIterable[EmailMessage]
 """Ready-made messages as a program gives them."""
 
 Told = Callable[[int], None]
-"""Told how many rows are done so far."""
+"""Called with the number of rows done so far."""
 
 
 def no_one(rows: int) -> None:
-    """Told nothing."""
+    """The default: ignores progress."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ from bulkmail.mailing.relays import (
 )
 from bulkmail.mailing.rows import GivenRows, Rows, Selection, Where, blocks_of, varied
 from bulkmail.mailing.run_record import RestNote, SlowdownNote, to_settings
-from bulkmail.mailing.stopping import heeding_stop
+from bulkmail.mailing.stopping import watching_for_stop
 from bulkmail.mailing.suppression_sources import (
     SUPPRESS,
     SUPPRESSION_LIST,
@@ -321,16 +321,16 @@ class Mailing:
         try:
             refuse_relays_of_other_kind(path, outbox.settings, routes)
             if not outbox.is_loaded:
-                raise ConfigError(f"{path} was never completely filled", hint="send the campaign again")
+                raise ConfigError(f"the list was never loaded completely into {path}", hint="send the campaign again")
             if outbox.started_at is None and outbox.settings.get(GATE) != PASSED:
                 raise ConfigError(
-                    f"{path} did not pass the checks before sending, or was cut off in them",
-                    hint="send the campaign again: that begins again, and says what is wrong, if anything is",
+                    f"{path} did not pass the pre-send checks, or was interrupted during them",
+                    hint="send the campaign again: it starts over and reports what is wrong, if anything",
                 )
             if outbox.settings.get("on_message") == "yes" and on_message is None:
                 raise ConfigError(
-                    f"{path} was begun by a program whose on_message has a hand in each message",
-                    hint="go on with that program; without it people would get another message",
+                    f"{path} was started by a program whose on_message may change each message",
+                    hint="continue with that program; without it recipients would get a different message",
                 )
             if outbox.campaign is not None:
                 Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a missing key is reported now
@@ -452,7 +452,7 @@ class Mailing:
         self.keys = await to_thread.run_sync(with_bounce_key, self.outbox, self.keys)
         ending = Ending(was_stopped=True)  # where `stop --now` cuts it short
         async with (
-            heeding_stop(self.outbox, self.stop, observe),
+            watching_for_stop(self.outbox, self.stop, observe),
             keeping_to_list(self.outbox, interrupt=self._end_pass, observe=observe) as keeper,
         ):
             self._keeper = keeper

@@ -135,7 +135,7 @@ def record_notify(outbox: Outbox, settings: NotifySettings) -> None:
 
 
 class RunWatch:
-    """Notifies of one run, if anyone is to be notified.  `say` gets what failed, for the screen.
+    """Notifies of one run, if notifications are set up.  `say` gets what failed, for the screen.
 
     From `begin()` to `ended()` a note in the state folder says that the run is under way, so that another command can
     notify of it should this process be killed.

@@ -178,7 +178,7 @@ def _cancel(outbox: Path) -> int:
 
 
 @asynccontextmanager
-async def heeding_stop(
+async def watching_for_stop(
     outbox: Outbox, stop: Callable[[], None], observe: Callable[[Event], None], *, control: RunControl | None = None
 ) -> AsyncIterator[None]:
     """Around the sending from `outbox`: calls `stop` when a request comes, and ends the block at once when one says

@@ -274,7 +274,7 @@ class CanaryBreaker(Breaker):
         copy_to: str = "",
         is_last: Callable[[], bool] = lambda: False,
     ) -> Trip | None:
-        """As any breaker; and whether they fared too ill, which ends nothing by itself."""
+        """As any breaker; also judges the canary, which alone does not end the run."""
         trip = super().note(delivery_id, event, verdict, copy_to=copy_to, is_last=is_last)
         key = policy_key(event, verdict)
         self._messages[ahead_key(delivery_id, copy_to)] = Ahead(verdict.outcome, verdict.scope, delivery_id, key)

@@ -103,7 +103,7 @@ def parse_patterns(texts: Sequence[str]) -> tuple[str, ...]:
     for text in texts:
         pattern = _parse_pattern(text.strip())
         if pattern in found:
-            raise ConfigError(f"{text.strip()[:60]!r} stands there twice", hint="keep one of them")
+            raise ConfigError(f"{text.strip()[:60]!r} is listed twice", hint="keep one of them")
         found.append(pattern)
     if not found:
         raise ConfigError("names no domain", hint='write ["example.com", "*.example.com"], or leave it out')

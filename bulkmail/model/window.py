@@ -145,7 +145,7 @@ def _zone_name(part: str) -> str:
 def _parse_part(part: str, zone: tzinfo) -> Iterator[Window]:
     spans = list(_SPAN.finditer(part))
     if not spans:
-        raise ConfigError(f"{part.strip()!r} names no hours", hint=HINT)
+        raise ConfigError(f"{part.strip()!r} is not a valid sending window: it has no hours", hint=HINT)
     days = _parse_days(part[: spans[0].start()])
     between = [part[one.end() : other.start()] for one, other in pairwise(spans)]
     after = part[spans[-1].end() :].strip()

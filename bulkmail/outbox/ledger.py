@@ -162,13 +162,13 @@ class Ledger:
             return until
 
     def paused(self, now: float) -> Hold | None:
-        """Until when the account pauses, and why; None when it does not."""
+        """Until when the account is paused, and why; None if it is not."""
         with self._writing() as connection:
             _heal(connection, now)
             return _pause(connection, now)
 
     def lift(self) -> None:
-        """The account pauses no longer: by the user's word."""
+        """Ends the pause of the account, because the user says so."""
         with self._writing() as connection:
             connection.execute("DELETE FROM pause")
 

@@ -1,1 +1,1 @@
-"""Where a message that no one answered for may be seen after all: mail folders and the logs of servers."""
+"""Where a message in doubt may be found: mail folders and the logs of servers."""

@@ -29,7 +29,7 @@ class Faults:
         return bool(self.reject or self.defer or self.drop_after_dot or self.throttle)
 
     def __str__(self) -> str:
-        shares = {"refused": self.reject, "deferred": self.defer, "left without an answer": self.drop_after_dot}
+        shares = {"rejected": self.reject, "deferred": self.defer, "left without a reply": self.drop_after_dot}
         said = [f"{share * 100:g} % {what}" for what, share in shares.items() if share]
         said += [f"at most {self.throttle}"] if self.throttle else []
         return ", ".join(said) or "none"
@@ -87,7 +87,7 @@ class FaultInjector:
     def summary(self) -> list[str]:
         """What happened, in words."""
         numbers = {
-            "refused": self.refused,
+            "rejected": self.refused,
             "deferred": self.deferred,
             "throttled": self.throttled,
             "left without a reply": self.dropped,

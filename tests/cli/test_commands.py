@@ -795,8 +795,8 @@ def test_sandbox_says_which_trouble_it_makes_and_made(here: Path) -> None:
             assert process.wait(10) == 0
         finally:
             process.kill()
-    assert "Simulated failures: 100 % refused; seed 0." in head
-    assert rest == "Simulated failures: 1 refused.\n"
+    assert "Simulated failures: 100 % rejected; seed 0." in head
+    assert rest == "Simulated failures: 1 rejected.\n"
 
 
 def test_sandbox_refuses_a_share_that_is_none() -> None:

@@ -310,6 +310,6 @@ def test_sign_without_width_in_a_heading_is_taken_off() -> None:
 
 
 def test_fields_are_named_once() -> None:
-    campaign("email,name\nann@example.com,Ann\n", "{{ no one }}")
+    campaign("email,name\nann@example.com,Ann\n", "{{ missing }}")
     (found,) = findings()["row-does-not-render"]
     assert "can use email, name, row;" in found["fix"]

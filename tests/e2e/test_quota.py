@@ -109,7 +109,7 @@ async def test_send_outside_its_hours_says_when_and_resume_may_have_others(make_
         assert closed.code == 3 and relay.sessions == 0
         assert "the hours of the campaign (window) are over for now" in closed.err
         wrong = await run("resume", campaign, "--yes", "--window", "Moonday", cwd=tmp_path)
-        assert wrong.code == 2 and "--window 'Moonday'" in wrong.err
+        assert wrong.code == 2 and '--window "Moonday"' in wrong.err
         resumed = await run(
             "resume",
             campaign,

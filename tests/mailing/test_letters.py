@@ -332,8 +332,8 @@ async def test_socket_that_is_not_there_is_reported():
 async def test_run_that_did_not_pass_the_gate_is_not_gone_on_with(tmp_path):
     """Nor one that was cut off before it was judged: what is wrong with it would go out."""
     path = tmp_path / "run.outbox"
-    mailing = await prepared(make_campaign(reply_to="{{ no one }}"), path=path)
+    mailing = await prepared(make_campaign(reply_to="{{ missing }}"), path=path)
     with pytest.raises(bulkmail.ChecksFailed):
         mailing.pass_gate()
-    with pytest.raises(bulkmail.ConfigError, match="did not pass the checks"):
+    with pytest.raises(bulkmail.ConfigError, match="did not pass the pre-send checks"):
         Mailing.reopen(path, routes=REAL, pace=Pace())

@@ -55,7 +55,7 @@ async def test_sandbox_refuses_for_good_and_keeps_nothing(tmp_path: Path) -> Non
             await smtp.sendmail("shop@example.com", ["ann@example.org"], MESSAGE)
         assert caught.value.recipients[0].code == 550
     assert len(Inbox(tmp_path)) == 0
-    assert sandbox.trouble.summary() == ["1 refused"]
+    assert sandbox.trouble.summary() == ["1 rejected"]
 
 
 async def test_sandbox_hangs_up_without_an_answer_and_counts_what_it_kept(tmp_path: Path) -> None:

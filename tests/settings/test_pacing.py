@@ -105,7 +105,7 @@ def test_start_may_be_a_moment_of_toml(make_shop: MakeShop, moment: str) -> None
     ("toml", "what", "fix"),
     [
         ('[sending]\nquota = "many"\n', 'quota = "many": cannot read', "2000/day"),
-        ('[sending]\nwindow = "nine to five"\n', "names no hours", "Mon-Fri 09:00-17:00"),
+        ('[sending]\nwindow = "nine to five"\n', "is not a valid sending window", "Mon-Fri 09:00-17:00"),
         (
             '[sending]\nwindow = "9-17 Europe/Viena"\n',
             '"Europe/Viena" is not a time zone',

@@ -92,7 +92,7 @@ def test_plain_texts_may_name_several_relays(make_shop: MakeShop) -> None:
         pytest.param(MAIN + 'recipients = ["a b"]\n' + SPARE, ["'a b' is not a domain"], id="no-domain"),
         pytest.param(MAIN + "recipients = []\n" + SPARE, ["names no domain"], id="empty"),
         pytest.param(
-            MAIN + 'recipients = ["gmail.com", "GMAIL.com"]\n' + SPARE, ["'GMAIL.com' stands there twice"], id="twice"
+            MAIN + 'recipients = ["gmail.com", "GMAIL.com"]\n' + SPARE, ["'GMAIL.com' is listed twice"], id="twice"
         ),
         pytest.param(
             MAIN + 'recipients = ["gmail.com"]\n' + SPARE + 'senders = ["shop.example"]\n',

@@ -52,7 +52,7 @@ def test_rcpt_command() -> None:
         pytest.param({"needs_smtputf8": True}, NOTHING, "SMTPUTF8", id="UTF-8 header"),
         pytest.param({"is_8bit": True}, NOTHING, "8BITMIME", id="8-bit content"),
         pytest.param({}, Capabilities(size_limit=7), "8 bytes, and the server takes at most 7", id="too big"),
-        pytest.param({"to": ""}, EVERYTHING, "no one", id="no forward path"),
+        pytest.param({"to": ""}, EVERYTHING, "no recipient", id="no forward path"),
         pytest.param({"to": "a@b.c>\r\nRCPT TO:<d@e.f"}, EVERYTHING, "cannot be written", id="CR LF in a path"),
         pytest.param({"to": "a@b.c> NOTIFY=NEVER"}, EVERYTHING, "cannot be written", id="bracket in a path"),
         pytest.param({"sender": "a b@c.d"}, EVERYTHING, "cannot be written", id="space in a path"),

@@ -60,8 +60,8 @@ def test_windows_are_read(text: str, expected: list[tuple[set[int], int, int, st
     [
         ("", "has an empty part"),
         ("Mon 9-12;", "has an empty part"),
-        ("Mon-Fri", "names no hours"),
-        ("Europe/Vienna", "names no hours"),
+        ("Mon-Fri", "is not a valid sending window"),
+        ("Europe/Vienna", "is not a valid sending window"),
         ("weekdays 9-17", "'weekdays' is not a day of the week"),
         ("M 9-17", "'m' is not a day of the week"),
         ("Monkey 9-17", "'monkey' is not a day of the week"),

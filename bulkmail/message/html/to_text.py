@@ -276,7 +276,7 @@ class _Page:
             self.space = False
 
     def due(self, gap: int) -> None:
-        """At least this many line ends come before the next word."""
+        """At least `gap` line ends come before the next word."""
         self.gap = max(self.gap, gap)
         self.space = False
 
