@@ -49,7 +49,7 @@ async def test_relay_command_takes_a_campaign_and_answers_programs(tmp_path, tls
     assert (result.code, without.code) == (3, 3)
     facts = json.loads(result.out)
     assert facts["login"] == {"state": "refused", "mechanism": "PLAIN"}
-    assert facts["trouble"]["what"] == "The server does not accept the user name or the password."
+    assert facts["trouble"]["what"] == "The server refused the login."
     assert facts["tls"]["version"].startswith("TLSv1.")
     assert json.loads(without.out)["login"]["state"] == "no password"
 
@@ -75,7 +75,7 @@ async def test_password_comes_through_a_pipe(tmp_path, tls):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["sandbox:"], "there is no server to look at"),
+        (["sandbox:"], "has no server to test"),
         (["spring"], "there is no such folder or file"),
         (["smtp://ann:Canary-7@mail.example.com"], "must not hold a password"),
         (["smtp://ann:Canary?7@mail.example.com"], "is there a password in it?"),
@@ -114,7 +114,7 @@ async def test_trace_of_a_run_shows_all_but_the_password(tmp_path, tls):
 async def test_trace_is_refused_where_it_would_spoil_something(tmp_path):
     campaign = write_campaign(tmp_path / "spring", PEOPLE, relay="null:")
     result = await run("send", campaign, "--trace", "talk.txt", cwd=tmp_path)
-    assert (result.code, "no one is spoken to" in result.err) == (2, True)
+    assert (result.code, "has no SMTP conversation" in result.err) == (2, True)
     people = campaign / "people.csv"
     result = await run("send", campaign, "--relay", "sandbox:", "--trace", people, cwd=tmp_path)
     assert (result.code, "this file is not a trace" in result.err) == (2, True)

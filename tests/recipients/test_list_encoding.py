@@ -21,7 +21,7 @@ def chosen(raw: bytes, wanted: str = "") -> tuple[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("bytes", "wanted", "encoding"),
+    ("raw", "wanted", "encoding"),
     [
         pytest.param(b"", "", "utf-8", id="empty"),
         pytest.param(b"email", "", "utf-8", id="ascii"),
@@ -43,7 +43,7 @@ def test_encoding_is_chosen_without_a_notice(raw: bytes, wanted: str, encoding: 
 
 
 @pytest.mark.parametrize(
-    ("bytes", "encoding", "notice"),
+    ("raw", "encoding", "notice"),
     [
         pytest.param(
             "Zoë".encode("utf-8-sig"),
@@ -71,7 +71,7 @@ def test_affected_value_is_shown_wherever_it_is(before: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bytes", "line", "value"),
+    ("raw", "line", "value"),
     [
         pytest.param(b"a\rb\rM\xfc\r", 3, "Mü", id="cr-only"),
         pytest.param(b'a\r\n"x, M\xfc"\r\n', 2, "Mü", id="quoted"),

@@ -67,7 +67,7 @@ def test_campaign_comes_before_the_environment_and_that_before_the_user(
         ('soft = "often"', 'write "3 in 60d, until 180d"'),
         ("hard = -1", "is no number of bounces"),
         ('unsigned = "hard"', 'write unsigned = "soft"'),
-        ('apply = ["hard"]', 'has no key "apply"'),
+        ('applies = ["hard"]', 'has no key "applies"'),
         ("[serve]\nkeys = []", "serve"),
     ],
 )
