@@ -247,7 +247,7 @@ async def test_clear_text_where_tls_is_spoken_from_the_first_byte() -> None:
 async def test_port_of_another_service(first: bytes, name: str) -> None:
     async with ScriptedRelay(greeting=lambda _: first) as relay:
         facts = await look(relay, "")
-    assert trouble_of(facts).what == f"localhost port {relay.port} is no mail relay: it speaks {name}."
+    assert trouble_of(facts).what == f"localhost port {relay.port} is not a mail relay: it speaks {name}."
 
 
 async def test_server_without_starttls() -> None:
@@ -302,7 +302,7 @@ async def test_certificate_vouched_for_by_itself(tmp_path: Path, ca_file: Path) 
         facts = await look(relay, f"ca_file={ca_file}")
     assert facts.certificate is not None and facts.certificate.is_self_signed
     assert trouble_with(facts) == RelayTrouble(
-        "No one vouches for the certificate of localhost but itself.",
+        "The certificate of localhost is self-signed.",
         "If the server is yours, name its certificate: add ?ca_file=FILE to the URL; else do not use it.",
     )
 
