@@ -117,8 +117,7 @@ def tell(mailing: Mailing) -> None:
     if mailing.newly_suppressed or mailing.newly_suppressed_copies:
         number = rows_and_copies(mailing.newly_suppressed, mailing.newly_suppressed_copies)
         click.echo(
-            f"note: {number} of this run are now in the suppression files or on the suppression list, and are skipped",
-            err=True,
+            f"note: skipped {number} of this run, now in the suppression files or on the suppression list", err=True
         )
     if mailing.outbox.newly_in_doubt:
         number = count(mailing.outbox.newly_in_doubt, "message")

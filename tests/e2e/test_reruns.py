@@ -118,7 +118,7 @@ async def test_recipient_who_opted_out_between_two_starts_is_left_out(make_campa
         (tmp_path / "elsewhere").mkdir()
         last = await run("resume", campaign, "--yes", cwd=tmp_path / "elsewhere")
     assert last.code == 0, last.err
-    assert "1 row of this run are in the suppression files by now" in last.err
+    assert "skipped 1 row of this run, now in the suppression files" in last.err
     assert reached(relay) == {"p1@example.com": 1, "p2@example.com": 1, "p3@example.com": 1}
     with OutboxReader.open(campaign / "runs" / "spring.outbox") as reader:
         assert reader.tally().by_status == {Status.ACCEPTED: 3, Status.SUPPRESSED: 3}

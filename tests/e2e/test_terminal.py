@@ -121,7 +121,7 @@ async def test_no_line_of_the_end_is_wider_than_the_terminal(tmp_path, columns):
     end = terminal.screen[terminal.screen.index("Rehearsal: ") :].splitlines()
     to_copy = ("    bulkmail ", f"    {campaign.name}/runs/")  # these are broken by no one, since people copy them
     assert [line for line in end if len(line) > columns and not line.startswith(to_copy)] == []
-    assert "stands earlier in the list" in " ".join(" ".join(end).split())  # and nothing is cut off
+    assert "appears earlier in the list" in " ".join(" ".join(end).split())  # and nothing is cut off
 
 
 @pytest.mark.parametrize(("expected", "code"), [("60", 0), ("61", 2)])
@@ -133,7 +133,7 @@ async def test_another_number_than_expected_is_refused(tmp_path, expected, code)
     assert result.code == code
     assert len(relay.messages) == (60 if code == 0 else 0)
     if code:
-        assert "this would go to 60 recipients, and 61 are expected" in result.err
+        assert "this would be sent to 60 recipients, and 61 are expected" in result.err
 
 
 @pytest.mark.parametrize("words", [["send", "--yes"], ["status"], ["report"], ["preview", "--sample"], ["check"]])

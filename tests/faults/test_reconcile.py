@@ -61,7 +61,7 @@ async def test_status_names_the_rows_in_doubt_and_settle_finds_one_of_them(tmp_p
     assert found.code == 4, found.err
     assert "row 2  p1@example.com  found in" in found.out
     assert f"row 5  p4@example.com  {ids[4]}" in found.out
-    assert "Not found proves nothing" in found.out
+    assert "Not found is no proof" in found.out
     assert statuses(outbox) == {Status.ACCEPTED: 5, Status.IN_DOUBT: 1}
 
     log = f"Jan 1 00:00:00 mx postfix/cleanup[1]: 4QxAAA1: message-id={ids[4]}\n"
@@ -96,10 +96,10 @@ async def test_settle_says_what_it_was_not_reported(tmp_path: Path) -> None:
         assert result.code == 2
         return result
 
-    assert "where to look" in (await refused()).err
+    assert "no place to look in was given" in (await refused()).err
     assert "no Maildir" in (await refused("--maildir", tmp_path)).err
     assert "are for --imap" in (await refused("--folder", "Sent", "--log", "x")).err
-    assert "wants a password" in (await refused("--imap", "imaps://ann@127.0.0.1")).err
+    assert "needs a password" in (await refused("--imap", "imaps://ann@127.0.0.1")).err
     leaked = await refused("--imap", "imaps://ann:canary@127.0.0.1")
     assert "canary" not in leaked.err + leaked.out
     assert statuses(outbox)[Status.IN_DOUBT] == 2

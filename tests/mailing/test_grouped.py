@@ -275,7 +275,9 @@ def test_check_names_rows_that_differ_in_what_the_message_has_once(shop: Path) -
     reported = json.loads(CliRunner().invoke(main, ["check", ".", "--json"]).stdout)
     (finding,) = reported["findings"]
     assert finding["code"] == "grouped-differs"
-    assert finding["message"] == "lines 2, 4 of ann@example.com differ in 'name'; their message has what line 2 says"
+    assert (
+        finding["message"] == "lines 2, 4 of ann@example.com differ in 'name'; their message has the values of line 2"
+    )
 
 
 def test_check_looks_into_the_cells_of_every_row_of_a_message(shop: Path) -> None:

@@ -53,7 +53,7 @@ async def test_suppressed_copies_are_left_out_while_their_rows_are_sent(tmp_path
         checked = await run("check", campaign, "--suppress", stop, cwd=tmp_path)
         sent = await run("send", campaign, "--yes", "--suppress", stop, cwd=tmp_path)
     assert sent.code == 0, sent.err
-    assert "2 copies (to, cc, bcc) left out" in " ".join(checked.out.split())
+    assert "2 copies (to, cc, bcc) suppressed, skipped" in " ".join(checked.out.split())
     assert reached(relay) == {
         "ann@example.com": 1, "cy@example.com": 1, "eve@example.com": 1, "archive@example.com": 3
     }  # fmt: skip
@@ -99,7 +99,7 @@ async def test_copies_suppressed_in_between_are_left_out_when_a_run_goes_on(tmp_
         await to_thread.run_sync(stop.write_text, "bob@example.com\n@blocked.example\n")
         busy.clear()
         second = await run("resume", campaign, "--yes", "--wait", "0", cwd=tmp_path)
-    assert "2 copies of this run are in the suppression files by now" in " ".join(second.err.split())
+    assert "skipped 2 copies of this run, now in the suppression files" in " ".join(second.err.split())
     assert not {"bob@example.com", "dora@blocked.example"} & set(reached(relay))
     assert copies_of(campaign / "runs" / "spring-report.csv") == {
         "ann@example.com": [("bob@example.com", "suppressed", f"in {stop}:1")],

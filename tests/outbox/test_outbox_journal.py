@@ -37,11 +37,13 @@ class Watch:
         self.committed: set[int] = set()
         self.may_go = threading.Event()
         self.may_go.set()
+        self.begun = threading.Event()
         self.failure: BaseException | None = None
         self._write = outbox.write
         monkeypatch.setattr(outbox, "write", self)
 
     def __call__(self, entries: Entries) -> None:
+        self.begun.set()
         assert self.may_go.wait(10)
         self.threads.add(threading.get_ident())
         numbers = [e.delivery.id if isinstance(e, Settlement) else e.delivery_id for e in entries]
@@ -112,6 +114,7 @@ async def test_writer_takes_along_what_came_while_it_waited_for_the_disk(
     for number in range(1, 6):
         journal.put(make_mark(number), lambda error, number=number: reported.append(number))  # type: ignore[misc]
         await asyncio.sleep(0.02)
+        assert await asyncio.to_thread(watch.begun.wait, 10)
     assert reported == []
     watch.may_go.set()
     await journal.aclose()
@@ -158,8 +161,8 @@ async def test_impossible_entry_fails_its_batch_and_stops_the_journal(outbox: Ou
 
 
 async def test_callback_that_raises_does_not_keep_the_others_from_being_reported(outbox: Outbox) -> None:
-    reported: list[dict[str, object]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
+    contexts: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: contexts.append(context))
     reported: list[BaseException | None] = []
 
     def fail(error: BaseException | None) -> None:
@@ -169,7 +172,7 @@ async def test_callback_that_raises_does_not_keep_the_others_from_being_reported
         journal.put(make_mark(1), fail)
         journal.put(make_mark(2), reported.append)
     assert reported == [None]
-    assert [str(context["exception"]) for context in reported] == ["a bug"]
+    assert [str(context["exception"]) for context in contexts] == ["a bug"]
 
 
 async def test_closed_journal_takes_nothing(outbox: Outbox) -> None:
