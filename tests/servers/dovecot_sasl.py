@@ -41,7 +41,7 @@ passdb {{
 }}
 userdb {{
   driver = static
-  args = uid=no one gid=nogroup home=/nonexistent
+  args = uid=nobody gid=nogroup home=/nonexistent
 }}
 service auth {{
   unix_listener {home}/sasl {{
