@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from anyio import to_thread
-from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
+from jinja2 import ChoiceLoader, DictLoader, Environment, PackageLoader, StrictUndefined
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -107,10 +107,9 @@ class Templates:
 
 @cache
 def _environment() -> Environment:
+    kit = DictLoader({"kit/macros.html": read_part("bulkmail.pages", "macros.html")})
     environment = Environment(
-        loader=ChoiceLoader(
-            [PackageLoader("bulkmail.console"), PrefixLoader({"kit": PackageLoader("bulkmail.pages", "")})]
-        ),
+        loader=ChoiceLoader([PackageLoader("bulkmail.console"), kit]),
         autoescape=True,
         undefined=StrictUndefined,
         auto_reload=False,
