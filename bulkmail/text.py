@@ -8,7 +8,7 @@ from functools import cache
 from itertools import islice
 
 LONGEST_TEXT = 500  # characters of a reply that are kept
-_MOST_NAMES = 500
+_MOST_NAMES = 1_000  # there are some 600 time zones
 _LONGEST_NAME = 100
 
 

@@ -125,4 +125,4 @@ def _unknown(name: str, *, is_ours: bool) -> ConfigError:
             f"no time zone is known on this machine, so neither is {show(name)}",
             hint="install the time zone data: pip install tzdata",
         )
-    return ConfigError(f"{show(name)} is not a time zone", hint=did_you_mean(name, known) or _WRITE)
+    return ConfigError(f"{show(name)} is not a time zone", hint=did_you_mean(name, sorted(known)) or _WRITE)

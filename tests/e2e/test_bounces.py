@@ -337,7 +337,7 @@ async def test_rehearsal_registers_no_run(tmp_path: Path, state: Path) -> None:
     ("arguments", "why"),
     [
         ((), "no mailbox was given"),
-        (("x",), "no place to read mail from"),
+        (("x",), "is not a place to read mail from"),
         (("--mbox", "missing"), "is no file"),
         (("--maildir", "."), "is no Maildir"),
         (("-", "--watch"), "alone"),
