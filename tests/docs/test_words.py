@@ -12,16 +12,16 @@ WORDS = re.compile(
     re.I,
 )
 FIELD = re.compile(r"octet-stream")
-# By file: what it holds, and how often.
-ALLOWED = {
-    "bulkmail/model/lexicon.py": 99,  # patterns over servers' replies, and comments on them
-    "bulkmail/model/wording.py": 9,  # the same
-    "bulkmail/model/subjects.py": 9,  # the same
-    "bulkmail/data/bounces.toml": 9,  # the same
-    "bulkmail/data/replies.toml": 9,  # the same
-    "bulkmail/data/mailbox_providers.toml": 9,  # comments on sources
-    "bulkmail/checks": 9,  # "nobody@" is a role address
-}
+# What these begin with may hold such words.
+ALLOWED = (
+    "bulkmail/model/lexicon.py",  # patterns over servers' replies, and comments on them
+    "bulkmail/model/wording.py",  # the same
+    "bulkmail/model/subjects.py",  # the same
+    "bulkmail/data/bounces.toml",  # the same
+    "bulkmail/data/replies.toml",  # the same
+    "bulkmail/data/mailbox_providers.toml",  # comments on sources
+    "bulkmail/checks",  # "nobody@" is a role address
+)
 
 
 def test_words_of_the_old_tone_are_gone() -> None:
@@ -37,6 +37,6 @@ def test_words_of_the_old_tone_are_gone() -> None:
         name = path.relative_to(ROOT).as_posix()
         if hits := WORDS.findall(text):
             found[name] = len(hits)
-    left = {name: n for name, n in found.items() if not any(name.startswith(each) for each in ALLOWED)}
+    left = {name: n for name, n in found.items() if not name.startswith(ALLOWED)}
     assert not left
     assert sum(found.values()) < 60
