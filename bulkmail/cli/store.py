@@ -28,6 +28,8 @@ Examples:
 def command() -> None:
     """Make, upgrade and check the tables of a store in PostgreSQL.
 
+    Campaigns cannot be sent from a store yet.
+
     The password is looked for in ~/.pgpass and PGPASSWORD; a URL on the command
     line may not hold one. Needs the extra "postgres".
     """

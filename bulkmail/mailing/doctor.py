@@ -40,7 +40,7 @@ PURPOSES = {
     "qr": "QR codes",
     "metrics": "numbers for Prometheus",
     "web": "the unsubscribe page, webhooks and the console",
-    "postgres": "one campaign on several computers",
+    "postgres": "the tables of a store in PostgreSQL",
 }
 
 
