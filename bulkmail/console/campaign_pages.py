@@ -211,7 +211,13 @@ class CampaignPages:
         )
 
     async def _render(
-        self, campaign: CampaignFolder, document: Document, typed: Mapping[str, str] | None, row: int
+        self,
+        campaign: CampaignFolder,
+        document: Document,
+        typed: Mapping[str, str] | None,
+        row: int,
+        *,
+        is_typing: bool = False,
     ) -> Rendered | None:
         if document.fault:
             return None
@@ -219,7 +225,9 @@ class CampaignPages:
             draft = draft_of(document, typed or {})
         except BulkmailError as error:
             return Rendered(faults=tuple((line, "") for line in printable_lines(str(error))))
-        return await self._console.renderer.render(Wanted(campaign.shown, row, draft.texts(campaign.file)))
+        renderer = self._console.renderer
+        render = renderer.render_newest if is_typing else renderer.render
+        return await render(Wanted(campaign.shown, row, draft.texts(campaign.file)))
 
     def _keep(self, campaign: CampaignFolder, rendered: Rendered) -> str:
         key = secrets.token_urlsafe(12)
@@ -236,7 +244,7 @@ class CampaignPages:
         if request.headers.get("hx-request") != "true":
             notice = Notice("warn", "This is a preview. Nothing is saved yet.")
             return await self._form(request, campaign, document, typed=form, notice=notice)
-        rendered = await self._render(campaign, document, form, _row(form.get("row", "")))
+        rendered = await self._render(campaign, document, form, _row(form.get("row", "")), is_typing=True)
         if rendered is None:  # a newer one is under way
             return Response(status_code=204)
         last = self._rendered.get(form.get("key", ""))

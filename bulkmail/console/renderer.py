@@ -22,7 +22,7 @@ BROKEN = "the preview process ended unexpectedly"
 
 
 class Renderer:
-    """One worker for all pages, which takes one request after another; of those for one campaign the newest wins."""
+    """One worker for all pages, which takes one request after another."""
 
     def __init__(self) -> None:
         self._worker: Process | None = None
@@ -30,8 +30,13 @@ class Renderer:
         self._newest: dict[str, int] = {}
         self._counter = 0
 
-    async def render(self, request: Request) -> Rendered | None:
-        """The message, or why there is none; None when a newer request for the same campaign came meanwhile."""
+    async def render(self, request: Request) -> Rendered:
+        """The message, or why there is none."""
+        async with self._lock:
+            return await self._ask(request)
+
+    async def render_newest(self, request: Request) -> Rendered | None:
+        """The same for a draft that is being typed; None when a newer draft of the campaign came meanwhile."""
         self._counter += 1
         mine = self._newest[request.campaign] = self._counter
         async with self._lock:

@@ -40,7 +40,7 @@ def root(tmp_path: Path, newsletter: Path, monkeypatch: pytest.MonkeyPatch) -> P
 class InProcess(Renderer):
     """Makes messages in a thread: a worker costs a second to start."""
 
-    async def render(self, request: Request) -> Rendered | None:
+    async def _ask(self, request: Request) -> Rendered:
         return await to_thread.run_sync(render, request)
 
 
