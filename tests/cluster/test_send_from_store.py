@@ -63,7 +63,7 @@ async def test_campaign_is_loaded_stopped_resumed_and_reported(database: str, tm
     assert reported.code == 0, reported.err
     with (tmp_path / "spring.csv").open(encoding="utf-8-sig") as file:
         rows = {row["email"]: row for row in csv.DictReader(file)}
-    assert len(rows) == 40 and rows["p7@example.com"]["bulkmail_status"] == "rejected"
+    assert len(rows) == 40 and rows["p7@example.com"]["status"] == "rejected"
     state = json.loads((await run("status", "spring", "--store", "--json", **known)).out)
     assert state["totals"]["accepted"] == 39 and state["totals"]["rejected"] == 1
 
