@@ -25,6 +25,8 @@ from bulkmail.model.status import Status
 from tests.examples import IN_CI
 from tests.outbox.making import make_recipient
 
+pytestmark = pytest.mark.real
+
 ROOT = Path(__file__).parents[2]
 ROWS = 200
 WORKERS = 3

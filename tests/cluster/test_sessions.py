@@ -23,6 +23,8 @@ from tests.outbox.making import make_recipient
 from tests.store.test_store_contract import claim, ids, mark, settle
 from tests.store.test_store_engine import send, taken
 
+pytestmark = pytest.mark.real
+
 
 class Cluster:
     """Workers of one campaign, each with a session of its own, and the administrator's connection."""

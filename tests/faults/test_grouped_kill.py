@@ -19,6 +19,8 @@ from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run, start
 from tests.faults.oracle import make_due
 
+pytestmark = pytest.mark.crash
+
 KILLS = int(os.environ.get("BULKMAIL_KILLS", "6"))
 MESSAGES, ROWS = 150, 500
 CAMPAIGN = """recipients = { file = "orders.csv", group_by = "email" }
@@ -52,8 +54,6 @@ def write_campaign(folder: Path, rng: random.Random) -> dict[str, str]:
     }
 
 
-@pytest.mark.crash
-@pytest.mark.slow
 @pytest.mark.timeout(120 + KILLS * 15)
 async def test_messages_of_several_rows_survive_being_killed_at_any_instant(tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)

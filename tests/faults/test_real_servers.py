@@ -26,6 +26,8 @@ from tests.servers.handing_on import run_postfix_before_dovecot
 from tests.servers.kept import MailServer
 from tests.servers.postfix import run_postfix
 
+pytestmark = [pytest.mark.real, pytest.mark.crash, pytest.mark.slow]
+
 PEOPLE = [f"p{n}@example.com" for n in range(300)]
 KILLS, CONNECTIONS, DEPTH = int(os.environ.get("BULKMAIL_KILLS", "3")), 4, 8
 SERVERS: dict[str, Callable[[], AbstractContextManager[MailServer]]] = {
@@ -54,9 +56,6 @@ class Figures:
     settled: int = 0
 
 
-@pytest.mark.real
-@pytest.mark.crash
-@pytest.mark.slow
 @pytest.mark.timeout(120 + 20 * KILLS)
 @pytest.mark.parametrize("name", SERVERS)
 async def test_killed_before_a_real_server_its_mailbox_agrees_and_its_log_settles_the_doubts(
