@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 
 
 class Words:

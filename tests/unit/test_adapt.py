@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.adapt import BOUNDLESS, FLOOR, AdaptiveRate, ConcurrencyLimit, Meter, Share
-from bulkmail.model.hold import NO_HOLD, Hold
-from bulkmail.model.rate import Rate
-from bulkmail.model.timing import LONGEST_SUSPENSION
+from bulkmail.model.rate import BOUNDLESS, FLOOR, AdaptiveRate, ConcurrencyLimit, Meter, Rate, Share
+from bulkmail.model.timing import LONGEST_SUSPENSION, NO_HOLD, Hold
 
 COMPLAINTS = st.lists(st.tuples(st.floats(0, 600), st.floats(0, 1e4)), max_size=30)
 KINDS = st.sampled_from(["refuse", "halve", "take"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bulkmail.model.address import Address, has_control, parse_mailbox
 from bulkmail.model.errors import AddressError
+from bulkmail.model.recipient import Address, has_control, parse_mailbox
 
 SEVERAL = "holds several addresses; one row is for one person"
 

@@ -8,8 +8,8 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, valida
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from bulkmail.model.address import LONGEST_LOCAL_PART, Address, has_control, parse_mailbox
 from bulkmail.model.errors import AddressError
+from bulkmail.model.recipient import LONGEST_LOCAL_PART, Address, has_control, parse_mailbox
 
 MESSAGES = "abcxyzABCXYZ0189"
 ATOMS = st.text(MESSAGES + "+-_", min_size=1, max_size=12) | st.text(MESSAGES + "!#$%&'*/=?^`{|}~.-", max_size=12)

@@ -20,8 +20,7 @@ from bulkmail.model.breaker import (
     policy_key,
     unreachable,
 )
-from bulkmail.model.outcome import Outcome, Scope
-from bulkmail.model.reply import Reply, Stage
+from bulkmail.model.outcome import Outcome, Reply, Scope, Stage
 from bulkmail.model.verdict import judge
 
 ACCEPTED = Reply(Stage.END, 250, "2.0.0", "queued")

@@ -11,7 +11,7 @@ from hypothesis import settings
 
 import tests.conftest
 from bulkmail.model.campaign import Campaign, Template
-from bulkmail.model.message import Envelope, Message
+from bulkmail.model.delivery import Envelope, Message
 from bulkmail.model.recipient import Recipient
 
 OUTBOX = sorted((tests.conftest.PACKAGE / "outbox").rglob("*.py"))

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.feedback import Feedback, ThrottleDecision
-from bulkmail.model.outcome import Effect, Outcome, Scope, quota, throttle
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.outcome import Breakage, Effect, Fault, Outcome, Reply, Scope, Stage, quota, throttle
+from bulkmail.model.shaper import Feedback, ThrottleDecision
 from bulkmail.model.timing import LONGEST_ACCOUNT_PAUSE
 from bulkmail.model.verdict import Rule, enhanced_pattern, judge
 from bulkmail.settings.presets import known_feedback

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bulkmail.model.address import Address
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
+from bulkmail.model.recipient import Address
 
 
 def event(*, forward_path: str = "", address: str = "") -> FeedbackEvent:

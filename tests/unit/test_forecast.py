@@ -9,10 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bulkmail.model.forecast import MOST_SHARES, Bounds, Share, plan_shares, say_plan
-from bulkmail.model.quota import DAY, HOUR, Booking, Quota
-from bulkmail.model.ramp import Ramp
-from bulkmail.model.window import parse_windows
+from bulkmail.model.pace import MOST_SHARES, Bounds, Share, plan_shares, say_plan
+from bulkmail.model.quota import DAY, HOUR, Booking, Quota, Ramp
+from bulkmail.model.schedule import parse_windows
 
 VIENNA = ZoneInfo("Europe/Vienna")
 SATURDAY = datetime(2026, 11, 21, 12, tzinfo=VIENNA).timestamp()

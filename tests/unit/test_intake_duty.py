@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bulkmail.model.intake_duty import REFUSE_AFTER, WARN_AFTER, YOUNG, IntakeState, say_overdue
+from bulkmail.model.feedback_event import REFUSE_AFTER, WARN_AFTER, YOUNG, IntakeState, say_overdue
 
 NOW, HOUR, DAY = 1_800_000_000.0, 3_600.0, 86_400.0
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.mailbox_provider import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.rate import Rate
+from bulkmail.model.route import MailboxProvider, MailboxProviders, ProviderLimits
 
 GOOGLE = MailboxProvider(
     "google", frozenset({"gmail.com"}), frozenset({"google.com"}), preset=ProviderLimits(Rate(10.0), 5, 50)

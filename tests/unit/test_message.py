@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bulkmail.model.message import Envelope, Message
+from bulkmail.model.delivery import Envelope, Message
 
 MESSAGE = Message(
     Envelope("bounces@example.org", "ann@example.org"), "<1@example.org>", [b"Subject: hi\r\n", b"\r\n", b"hello\r\n"]

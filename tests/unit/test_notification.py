@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bulkmail.model.delivery import Status
 from bulkmail.model.notification import (
     NotifyEvent,
     NotifySettings,
@@ -12,7 +13,6 @@ from bulkmail.model.notification import (
     sentence,
     without_addresses,
 )
-from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 
 

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.opening import OpeningBudget, login_wait
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.retry import Backoff
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
+from bulkmail.model.retry import Backoff, OpeningBudget, login_wait
 from bulkmail.model.timing import (
     FIRST_OPENINGS,
     LAST_WAIT_AT_LEAST,

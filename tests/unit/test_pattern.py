@@ -10,7 +10,7 @@ import re
 import pytest
 
 import bulkmail
-from bulkmail.model.pattern import _LazyPattern, lazy_pattern
+from bulkmail.model.lazy import _LazyPattern, lazy_pattern
 
 
 def test_pattern_is_compiled_at_its_first_use(monkeypatch: pytest.MonkeyPatch) -> None:

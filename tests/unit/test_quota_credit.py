@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.quota_credit import QuotaCredit
+from bulkmail.model.quota import QuotaCredit
 
 
 def test_quota_credit_is_empty_at_first() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.ramp import DAY, MOST, Ramp, parse_ramp
+from bulkmail.model.quota import DAY, MOST, Ramp, parse_ramp
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.rate import Rate
-from bulkmail.model.rate_limiter import RateLimiter
+from bulkmail.model.rate import Rate, RateLimiter
 
 RATES = st.builds(Rate, st.sampled_from([0.1, 0.5, 1.0, 3.0, 14.0, 50.0]), st.integers(1, 8))
 NAMES = ["campaign", "relay", "google", "yahoo", "example.com"]

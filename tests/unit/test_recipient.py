@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bulkmail.model.address import Address
-from bulkmail.model.recipient import BadRow, Place, Recipient
+from bulkmail.model.recipient import Address, BadRow, Place, Recipient
 
 
 def test_place_reads_as_file_and_line() -> None:

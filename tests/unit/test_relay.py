@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bulkmail.model.dsn import Dsn
+from bulkmail.model.delivery import Dsn
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import EXAMPLES, Kind, Relay, Secret, Tls, parse_connections
 

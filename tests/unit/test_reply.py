@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage, make_reply
 from bulkmail.text import LONGEST_TEXT, printable
 
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from bulkmail.model.feedback_event import (
+    GRAVEST_FIRST,
+    CameBack,
+    ReturnedCounts,
+    ReturnedEvent,
+    SentPath,
+    fold_returned,
+)
 from bulkmail.model.feedback_event import FeedbackKind as Kind
-from bulkmail.model.returned import GRAVEST_FIRST, CameBack, ReturnedCounts, ReturnedEvent, SentPath, fold_returned
 
 PATHS = [
     SentPath(1, 1, "ann@x.org", is_copy=False),

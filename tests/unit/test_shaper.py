@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model import shaper as module
-from bulkmail.model.mailbox_provider import MailboxProvider, MailboxProviders, ProviderLimits
+from bulkmail.model.outcome import Reply, Stage, make_reply
 from bulkmail.model.rate import Rate
-from bulkmail.model.reply import Reply, Stage, make_reply
 from bulkmail.model.retry import Backoff
+from bulkmail.model.route import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.shaper import Shaper
 from bulkmail.settings.presets import known_feedback
 

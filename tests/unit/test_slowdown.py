@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.adapt import AdaptiveRate
-from bulkmail.model.slowdown import MOST_KEPT, Slowdown, Slowdowns
+from bulkmail.model.rate import AdaptiveRate
+from bulkmail.model.shaper import MOST_KEPT, Slowdown, Slowdowns
 
 NOW = 1_000.0
 SLOW = Slowdown(

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from bulkmail.model.delivery import Attempt, Delivery
+from bulkmail.model.delivery import Attempt, Delivery, Status
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.feedback_event import MOST_WORDS, FeedbackEvent, FeedbackKind, Proof
-from bulkmail.model.mailbox_reply import event_of_reply, kind_of_reply
-from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
+from bulkmail.model.feedback_event import MOST_WORDS, FeedbackEvent, FeedbackKind, Proof, event_of_reply, kind_of_reply
+from bulkmail.model.outcome import Breakage, Fault, Outcome, Reason, Reply, Scope, Stage, Verdict
 from bulkmail.model.quota import DAY
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.status import Status
 from bulkmail.model.suppression import (
     QUIET,
     SoftBounce,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.units import parse_duration, parse_share, say_duration
+from bulkmail.model.quantities import parse_duration, parse_share, say_duration
 from bulkmail.text import count
 
 

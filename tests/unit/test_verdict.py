@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.outcome import Breakage, Fault, Outcome, Reason, Reply, Scope, Stage, Verdict
 from bulkmail.model.verdict import judge
 
 OPENING = (Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.AUTH)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.window import ALWAYS, Window, Windows, parse_start, parse_windows, say_moment
+from bulkmail.model.schedule import ALWAYS, Window, Windows, parse_start, parse_windows, say_moment
 
 VIENNA = ZoneInfo("Europe/Vienna")
 ALL_DAYS = frozenset(range(7))

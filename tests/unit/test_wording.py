@@ -8,12 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.feedback import ThrottleDecision
-from bulkmail.model.outcome import Outcome, Reason, Scope
-from bulkmail.model.reply import Reply, Stage, make_reply
-from bulkmail.model.subjects import Subject
+from bulkmail.model.outcome import Outcome, Reason, Reply, Scope, Stage, make_reply
+from bulkmail.model.shaper import ThrottleDecision
 from bulkmail.model.verdict import judge
-from bulkmail.model.wording import plain, read
+from bulkmail.model.wording import Subject, plain, read
 from bulkmail.settings.presets import known_feedback
 
 FOLDER = Path(__file__).parent / "replies"

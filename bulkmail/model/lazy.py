@@ -1,16 +1,19 @@
-"""Dataclasses whose methods are made when the first instance is, as most classes of most commands never have one.
-
-The standard library compiles six methods of a frozen class where it is declared, which takes a millisecond.
-"""
+"""What is made only when it is first used: the methods of dataclasses, and regular expressions."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import reprlib
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, AnyStr, cast
+
+# -- Dataclasses whose methods are made when the first instance is, as most classes of most commands never have one.
+#
+# The standard library compiles six methods of a frozen class where it is declared, which takes a millisecond.
+
 
 _Fields = tuple[dataclasses.Field[Any], ...]
 
@@ -124,3 +127,33 @@ def _state_of(parts: _Fields) -> tuple[Callable[[object], list[object]], Callabl
             object.__setattr__(self, name, value)
 
     return __getstate__, __setstate__
+
+
+# -- Regular expressions that are compiled when they are first used: a run needs a tenth of those that there are.
+
+
+def lazy_pattern(source: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
+    """What `re.compile` gives, as far as its attributes go: the first use of one compiles.
+
+    For names of a module.  After the first use each method costs what it costs of a compiled pattern.  A `source` that
+    is no regular expression raises `re.error` only then.
+    """
+    return cast("re.Pattern[AnyStr]", _LazyPattern(source, flags))
+
+
+class _LazyPattern:
+    """Takes over each attribute of the compiled pattern, such as `search`, when it is first asked for."""
+
+    def __init__(self, source: str | bytes, flags: int) -> None:
+        self.pattern = source
+        self._flags = flags
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):  # copying and the like look for methods that no pattern has
+            raise AttributeError(name)
+        value = getattr(re.compile(self.pattern, self._flags), name)  # which `re` compiles once and keeps
+        setattr(self, name, value)
+        return value
+
+    def __repr__(self) -> str:
+        return f"lazy_pattern({self.pattern!r})"
