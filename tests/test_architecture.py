@@ -13,7 +13,7 @@ import pytest
 
 import bulkmail
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "bulkmail"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MODEL = sorted((PACKAGE / "model").glob("*.py"))
