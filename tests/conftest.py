@@ -16,10 +16,9 @@ from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 from msgspec import structs
 
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
-from bulkmail.model.message import Envelope, Message
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.delivery import Envelope, Message
+from bulkmail.model.recipient import Address, Place, Recipient
 from tests.servers.exim import run_exim
 from tests.servers.kept import MailServer
 from tests.servers.postfix import run_postfix

@@ -12,12 +12,11 @@ from pydantic_core import PydanticCustomError
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pace import Durability
-from bulkmail.model.quota import Quota, parse_quota
-from bulkmail.model.ramp import Ramp, parse_ramp
+from bulkmail.model.quantities import parse_duration
+from bulkmail.model.quota import Quota, Ramp, parse_quota, parse_ramp
 from bulkmail.model.rate import Rate
 from bulkmail.model.retry import parse_schedule
-from bulkmail.model.units import parse_duration
-from bulkmail.model.window import FindZone, Windows, parse_start, parse_windows
+from bulkmail.model.schedule import FindZone, Windows, parse_start, parse_windows
 from bulkmail.settings.parsers import (
     at_least_one,
     find_zone,

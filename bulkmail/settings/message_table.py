@@ -10,11 +10,10 @@ from typing import Any
 from bulkmail.message.dkim import PRESETS
 from bulkmail.message.header.addresses import with_others
 from bulkmail.message.template.locales import UnknownLocale, find_locale
-from bulkmail.model.address import Address, has_control
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe, is_template
 from bulkmail.model.errors import AddressError, ConfigError
-from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.variants import Variants, parse_variants
+from bulkmail.model.lazy import lazy_pattern
+from bulkmail.model.recipient import Address, Variants, has_control, parse_variants
 from bulkmail.settings.body_files import body, more_bodies, with_local_files
 from bulkmail.settings.campaign_files import FileReader, attachments, resolve, row_attachments
 from bulkmail.settings.campaign_values import campaign_data

@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bulkmail.model.address import parse_mailbox
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.notification import NotifySettings
-from bulkmail.model.relay import Secret
-from bulkmail.model.secret_source import SecretKind, SecretSource
-from bulkmail.model.units import parse_duration
+from bulkmail.model.quantities import parse_duration
+from bulkmail.model.recipient import parse_mailbox
+from bulkmail.model.relay import Secret, SecretKind, SecretSource
 from bulkmail.settings.problems import Problems
 from bulkmail.settings.secrets import Wanted, secret_at
 

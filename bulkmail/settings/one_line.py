@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from bulkmail.model.address import has_control, parse_mailbox
 from bulkmail.model.campaign import Template, is_template
 from bulkmail.model.errors import AddressError
+from bulkmail.model.recipient import has_control, parse_mailbox
 from bulkmail.settings.layers import Sources
 from bulkmail.settings.problems import Said
 

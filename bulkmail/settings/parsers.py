@@ -10,9 +10,9 @@ from pathlib import Path
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pace import Durability
+from bulkmail.model.quantities import parse_duration, parse_share
 from bulkmail.model.quota import DAY
 from bulkmail.model.retry import parse_schedule
-from bulkmail.model.units import parse_duration, parse_share
 from bulkmail.settings.problems import show
 from bulkmail.text import did_you_mean
 

@@ -8,16 +8,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from bulkmail.model.address import has_control, parse_mailbox
-from bulkmail.model.dsn import parse_dsn
+from bulkmail.model.delivery import parse_dsn
 from bulkmail.model.errors import AddressError, ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.model.quota import parse_quota
 from bulkmail.model.rate import Rate
-from bulkmail.model.relay import Kind, Oauth, Relay, Tls, check_requiretls, parse_connections, parse_proxy, parse_source
+from bulkmail.model.recipient import has_control, parse_mailbox
+from bulkmail.model.relay import (
+    Kind,
+    Oauth,
+    Relay,
+    SecretKind,
+    SecretSource,
+    Tls,
+    check_requiretls,
+    parse_connections,
+    parse_proxy,
+    parse_source,
+)
 from bulkmail.model.route import Route, clashes, parse_count, parse_name, parse_patterns, split_url
-from bulkmail.model.secret_source import SecretKind, SecretSource
 from bulkmail.settings.campaign_files import FileReader, resolve
 from bulkmail.settings.key_types import Table
 from bulkmail.settings.layers import Sources

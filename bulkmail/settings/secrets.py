@@ -11,14 +11,12 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from bulkmail.model.campaign import Campaign
+from bulkmail.model.campaign import NO_KEYS, Campaign, Keys
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.keys import NO_KEYS, Keys
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.relay import Relay, Secret
-from bulkmail.model.reply import Breakage
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.outcome import Breakage
+from bulkmail.model.relay import Relay, Secret, SecretKind, SecretSource
 from bulkmail.model.route import Route
-from bulkmail.model.secret_source import SecretKind, SecretSource
 from bulkmail.smtp.credentials import AccessToken, TokenError
 
 LONGEST_SECRET = 10_000  # characters; a token may be long, a wrong file is longer

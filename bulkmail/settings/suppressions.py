@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.suppression import ALL_REASONS, SoftRule, SuppressionReason, SuppressionRules
 from bulkmail.settings.problems import Problems, Said, show
 from bulkmail.text import did_you_mean
@@ -26,7 +28,7 @@ _NAMES = {reason.value: reason for reason in SuppressionReason}
 _UNSIGNED = {"soft": True, "ignore": False}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class SuppressionSettings:
     """The list in `file` (None: `suppressions.db` in the state folder) and what a campaign applies of it.
 

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.address import Address
-from bulkmail.model.status import Status
-from bulkmail.model.variants import parse_variants, variant_of
+from bulkmail.model.delivery import Status
+from bulkmail.model.recipient import Address, parse_variants, variant_of
 from bulkmail.outbox.reader import OutboxReader
 from tests.e2e.commands import run, start
 from tests.faults.oracle import hold, make_campaign, witness

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.testing import Hang, ScriptedRelay
 from tests.e2e.commands import run, start, write_campaign

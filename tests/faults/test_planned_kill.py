@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status
 from tests.e2e.commands import run, start
 from tests.faults.oracle import hold, make_campaign, witness
 from tests.faults.test_kill import KILLS, kill_at, when

@@ -10,9 +10,8 @@ import pytest
 from blockbuster import BlockBuster
 
 from bulkmail.engine.contracts import DeliveryResult
-from bulkmail.model.job import Mark
+from bulkmail.model.delivery import Mark, Status
 from bulkmail.model.pace import Durability
-from bulkmail.model.status import Status
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
