@@ -1,4 +1,4 @@
-"""Many cases in one test: each that fails is named with its own message."""
+"""Many cases in one test (`tests/cases.py`): each that fails is named with its own message."""
 
 from __future__ import annotations
 
