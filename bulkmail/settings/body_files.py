@@ -16,9 +16,9 @@ from bulkmail.message.compose.bodies import (
     optional_images,
     with_attached_images,
 )
-from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Campaign, InlineImage, RowPictures, Template, is_template
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.recipient import has_control
 from bulkmail.settings.campaign_files import FileReader, chosen_by_row, on_disk
 from bulkmail.settings.layers import Sources
 from bulkmail.settings.problems import Said, show

@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING
 from bulkmail.message.attachments.file_parts import guess_type
 from bulkmail.message.template.syntax import say
 from bulkmail.message.template.tags import with_css_apart
-from bulkmail.model.address import has_control
-from bulkmail.model.campaign import Attachment, RowAttachment, Template, is_template
-from bulkmail.model.filenames import composed, other_case, same_name
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.campaign import Attachment, RowAttachment, Template, composed, is_template, other_case, same_name
+from bulkmail.model.lazy import dataclass, lazy_pattern
+from bulkmail.model.recipient import has_control
 from bulkmail.settings.layers import Sources
 from bulkmail.settings.problems import Problems, Said, show
 from bulkmail.settings.schema import AttachmentTable

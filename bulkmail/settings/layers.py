@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bulkmail.model.campaign import Attachment, Template
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.literal import read_number
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
+from bulkmail.model.quantities import read_number
 from bulkmail.settings.overrides import FLAGS, Overrides
 from bulkmail.settings.problems import Problems, Said, show
 from bulkmail.text import did_you_mean

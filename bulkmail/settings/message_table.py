@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from bulkmail.message.header.addresses import with_others
-from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.recipient import has_control
 from bulkmail.settings.body_files import body, more_bodies, with_local_files
 from bulkmail.settings.campaign_files import FileReader, attachments, row_attachments
 from bulkmail.settings.campaign_values import campaign_data

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.notification import NotifySettings
-from bulkmail.model.relay import Secret
-from bulkmail.model.secret_source import SecretKind, SecretSource
+from bulkmail.model.relay import Secret, SecretKind, SecretSource
 from bulkmail.settings.parsers import parse_webhook
 from bulkmail.settings.problems import Problems
 from bulkmail.settings.secrets import Wanted, one_place, secret_at

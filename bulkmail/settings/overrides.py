@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 
 FLAGS = {
     "--from": ("message", "from"),

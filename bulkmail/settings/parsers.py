@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bulkmail.model.address import Address, has_control, parse_mailbox
 from bulkmail.model.campaign import is_template
-from bulkmail.model.dsn import Dsn, parse_dsn
+from bulkmail.model.delivery import Dsn, parse_dsn
 from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.pace import Durability
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.quantities import parse_duration, parse_share
 from bulkmail.model.quota import DAY
-from bulkmail.model.relay import Tls, parse_source
+from bulkmail.model.recipient import Address, has_control, parse_mailbox
+from bulkmail.model.relay import SecretKind, SecretSource, Tls, parse_source
 from bulkmail.model.retry import parse_schedule
-from bulkmail.model.secret_source import SecretKind, SecretSource
+from bulkmail.model.schedule import FindZone
 from bulkmail.model.suppression import SuppressionReason
-from bulkmail.model.units import parse_duration, parse_share
-from bulkmail.model.window import FindZone
 from bulkmail.settings.problems import show
 from bulkmail.text import did_you_mean
 

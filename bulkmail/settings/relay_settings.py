@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from bulkmail.model.address import parse_mailbox
 from bulkmail.model.errors import AddressError, ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.relay import Kind, Oauth, Relay, Tls, check_requiretls
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.recipient import parse_mailbox
+from bulkmail.model.relay import Kind, Oauth, Relay, SecretKind, SecretSource, Tls, check_requiretls
 from bulkmail.model.route import Route, clashes, split_url
-from bulkmail.model.secret_source import SecretKind, SecretSource
 from bulkmail.settings.campaign_files import FileReader, resolve
 from bulkmail.settings.layers import Sources
 from bulkmail.settings.parsers import parse_ehlo

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.settings.key_types import (
     FAULT,
     AddressList,

@@ -12,14 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bulkmail.model.campaign import Campaign
+from bulkmail.model.campaign import NO_KEYS, Campaign, Keys
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.keys import NO_KEYS, Keys
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.relay import Relay, Secret
-from bulkmail.model.reply import Breakage
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.outcome import Breakage
+from bulkmail.model.relay import Relay, Secret, SecretKind, SecretSource
 from bulkmail.model.route import Route
-from bulkmail.model.secret_source import SecretKind, SecretSource
 from bulkmail.settings.problems import Said
 from bulkmail.smtp.credentials import AccessToken, TokenError
 

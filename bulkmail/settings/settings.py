@@ -8,12 +8,12 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bulkmail.model.address import parse_mailbox, parse_mailboxes
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.notification import NotifySettings
 from bulkmail.model.pace import Pace
+from bulkmail.model.recipient import parse_mailbox, parse_mailboxes
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Schedule

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,7 +25,7 @@ USER_FILE = "config.toml"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class SuppressionSettings:
     """The list in `file` (None: `suppressions.db` in the state folder) and what a campaign applies of it.
 
@@ -43,7 +44,7 @@ class SuppressionSettings:
         return (self.file or state_folder(environ) / FILE_NAME).absolute()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class _OneTable:
     """One `[suppressions]`, with the file that it is in."""
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from bulkmail.mailbox.imap import Mailbox
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.relay import Secret
-from bulkmail.model.secret_source import SecretKind, SecretSource
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.relay import Secret, SecretKind, SecretSource
 from bulkmail.settings.parsers import LISTEN, parse_listen
 from bulkmail.settings.problems import Problems, show
 from bulkmail.settings.secrets import LONGEST_SECRET, Wanted, one_place, secret_at

@@ -21,9 +21,11 @@ from bulkmail.cluster.database import connect
 from bulkmail.cluster.loading import LoadedRow, load
 from bulkmail.cluster.reader import read_records
 from bulkmail.cluster.session import expire
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status
 from tests.examples import IN_CI
 from tests.outbox.making import make_recipient
+
+pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).parents[2]
 ROWS = 200

@@ -16,12 +16,13 @@ from bulkmail.cluster.loading import LoadedRow, load
 from bulkmail.cluster.reader import read_records, read_tally
 from bulkmail.cluster.session import Session, expire
 from bulkmail.cluster.store import ClusterStore
-from bulkmail.model.job import Job, Release
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Job, Release, Status
 from bulkmail.testing import ScriptedRelay
 from tests.outbox.making import make_recipient
 from tests.store.test_store_contract import claim, ids, mark, settle
 from tests.store.test_store_engine import send, taken
+
+pytestmark = pytest.mark.real
 
 
 class Cluster:

@@ -19,9 +19,9 @@ from click.testing import CliRunner
 from bulkmail.cli import main
 from bulkmail.mailing.run_watch import RunNote, keep_note
 from bulkmail.message.unsubscribe import make_token
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.notification import NotifySettings
+from bulkmail.model.recipient import Address
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.suppression.ports import EntryQuery
 from bulkmail.suppression.store import SqliteSuppressions

@@ -8,7 +8,7 @@ import pytest
 
 from bulkmail.mailbox.imap import Mailbox
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.secret_source import SecretKind, SecretSource
+from bulkmail.model.relay import SecretKind, SecretSource
 from bulkmail.settings.user_tables import BounceMailbox, load_mailboxes
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.dsn import Dsn
+from bulkmail.model.delivery import Dsn
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Kind, Relay, Tls
 from bulkmail.settings.overrides import Overrides
