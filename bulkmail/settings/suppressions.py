@@ -11,6 +11,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.suppression import ALL_REASONS, SuppressionReason, SuppressionRules
 from bulkmail.settings.problems import Problems
 
@@ -44,7 +45,7 @@ class SuppressionSettings:
         return (self.file or state_folder(environ) / FILE_NAME).absolute()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class _OneTable:
     """One `[suppressions]`, with the file that it is in."""
 
