@@ -15,7 +15,7 @@ import click
 from bulkmail.cli.program import json_option, note_result
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun
-from bulkmail.model.secret_source import SecretKind, SecretSource
+from bulkmail.model.relay import SecretKind, SecretSource
 from bulkmail.model.tally import EXIT_OK
 from bulkmail.settings.suppressions import user_file
 from bulkmail.settings.user_tables import BounceMailbox, load_mailboxes

@@ -65,12 +65,11 @@ from bulkmail.mailing.suppression_sources import (
     refuse_faults,
 )
 from bulkmail.mailing.targets import Targets
-from bulkmail.model.campaign import Campaign
+from bulkmail.model.campaign import Campaign, Keys
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.keys import Keys
 from bulkmail.model.relay import Secret
 from bulkmail.model.route import Route
-from bulkmail.model.status import Status
 from bulkmail.model.tally import EXIT_OK, EXIT_STOPPED, Tally
 from bulkmail.outbox.copying import CopiedReader
 from bulkmail.outbox.overruling import dated

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from bulkmail.cli.words import about
+from bulkmail.model.quantities import say_rate
 from bulkmail.model.tally import Tally
-from bulkmail.model.units import say_rate
 from bulkmail.outbox.reader import OutboxReader
 
 if TYPE_CHECKING:

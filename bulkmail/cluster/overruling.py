@@ -9,9 +9,8 @@ from msgspec import Struct
 
 from bulkmail.cluster.database import saying
 from bulkmail.cluster.loading import clean
-from bulkmail.model.address import Address
-from bulkmail.model.delivery import check_move
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status, check_move
+from bulkmail.model.recipient import Address
 
 if TYPE_CHECKING:
     from asyncpg import Connection

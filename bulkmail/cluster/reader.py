@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from bulkmail.cluster.database import saying
+from bulkmail.model.delivery import Status
 from bulkmail.model.kept_row import KeptAttempt, KeptDelivery, KeptPage, KeptRow
-from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from anyio import to_thread
 
 from bulkmail.console.run_view import RunView, Views
 from bulkmail.model.delivery import Status
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.searching import Try
 from bulkmail.report.figures import Timeline

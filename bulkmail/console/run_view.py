@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 
 from bulkmail.model.delivery import Status
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.shape import noticing_damage

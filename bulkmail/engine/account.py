@@ -11,7 +11,7 @@ import anyio
 from bulkmail.engine.clock import Clock
 from bulkmail.engine.contracts import Limits
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.hold import Hold
+from bulkmail.model.timing import Hold
 
 log = logging.getLogger("bulkmail.engine")
 

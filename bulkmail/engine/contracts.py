@@ -8,16 +8,14 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
 
-from bulkmail.model.delivery import Attempt, Delivery
+from bulkmail.model.delivery import Attempt, Claim, Delivery, Job, Message, Written
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.hold import Hold
-from bulkmail.model.job import Claim, Job, Written
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.message import Message
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route
-from bulkmail.model.slowdown import Slowdown
+from bulkmail.model.shaper import Slowdown
 from bulkmail.model.tally import Tally
+from bulkmail.model.timing import Hold
 from bulkmail.smtp.connection import More
 
 T = TypeVar("T")

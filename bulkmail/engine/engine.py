@@ -13,8 +13,8 @@ from bulkmail.engine.plan import Plan
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.run import Run
 from bulkmail.engine.worker import Worker
+from bulkmail.model.quantities import say_duration
 from bulkmail.model.timing import SILENCE_NOTED_AFTER
-from bulkmail.model.units import say_duration
 
 Task = Callable[[], Awaitable[object]]
 

@@ -10,15 +10,14 @@ from bulkmail.engine.plan import Plan
 from bulkmail.engine.queues import QueueKey, Queues
 from bulkmail.engine.relay_shares import RelayShares
 from bulkmail.engine.relay_state import RelayState
-from bulkmail.model.hold import Hold
-from bulkmail.model.job import Job
+from bulkmail.model.delivery import Job, Status
 from bulkmail.model.shaper import Shaper
-from bulkmail.model.status import Status
 from bulkmail.model.timing import (
     IDLE_SESSION_KEPT,
     OTHER_RELAY_CHECKED_AFTER,
     QUOTA_ANSWER_CHECKED_AFTER,
     WALL_CLOCK_CHECKED_AFTER,
+    Hold,
 )
 
 DEFERRED, RESTING = "deferred deliveries", "providers that are paused"

@@ -11,8 +11,8 @@ from typing import Self
 import anyio
 
 from bulkmail.engine.contracts import ClaimLost, Store
+from bulkmail.model.delivery import EVERYTHING, Invalidation, Mark, Settlement, Written
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.job import EVERYTHING, Invalidation, Mark, Settlement, Written
 
 Then = Callable[[BaseException | None], None]
 _Batch = list[tuple[Written, Then]]

@@ -10,12 +10,10 @@ from bulkmail.engine.clock import Clock, SystemClock
 from bulkmail.engine.contracts import Compose, Event, Observe, Outlet, Sign, Store
 from bulkmail.engine.queues import QueueKey
 from bulkmail.model.breaker import Breaker
-from bulkmail.model.feedback import Feedback
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.mailbox_provider import MailboxProviders
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Pace
-from bulkmail.model.shaper import Shaper
-from bulkmail.model.slowdown import Slowdown
+from bulkmail.model.route import MailboxProviders
+from bulkmail.model.shaper import Feedback, Shaper, Slowdown
 
 
 def _unobserved(event: Event) -> None:

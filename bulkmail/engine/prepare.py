@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from bulkmail.engine.clock import Clock
 from bulkmail.engine.contracts import Compose, Sign
 from bulkmail.engine.scheduler import Booking
-from bulkmail.model.message import Message
+from bulkmail.model.delivery import Message
 
 THREADS = 2
 

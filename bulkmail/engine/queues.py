@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 
 from bulkmail.engine.contracts import Store
-from bulkmail.model.job import Claim, Job
+from bulkmail.model.delivery import Claim, Job
 
 BATCH = 64  # jobs that are claimed at a time
 AGAIN = 1.0  # seconds after which a store is asked again that gave what is still out here

@@ -15,10 +15,10 @@ from bulkmail.engine.contracts import Outlet
 from bulkmail.engine.provider_use import ProviderUse
 from bulkmail.model.breaker import Strikes
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.opening import OpeningBudget
+from bulkmail.model.outcome import Fault, Reply
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
-from bulkmail.model.reply import Fault, Reply
+from bulkmail.model.retry import OpeningBudget
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.timing import IDLE_SESSION_KEPT, RELAY_FULL_AFTER, SILENCE_NOTED_AFTER, SILENCE_NOTED_AGAIN_AFTER
 

@@ -14,11 +14,10 @@ from bulkmail.engine.scheduler import Scheduler
 from bulkmail.engine.throttling import Throttling
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.errors import BulkmailError, OutboxError
-from bulkmail.model.feedback import ThrottleDecision
-from bulkmail.model.hold import Hold
-from bulkmail.model.outcome import Scope
-from bulkmail.model.reply import Fault, Reply
-from bulkmail.model.units import say_duration
+from bulkmail.model.outcome import Fault, Reply, Scope
+from bulkmail.model.quantities import say_duration
+from bulkmail.model.shaper import ThrottleDecision
+from bulkmail.model.timing import Hold
 from bulkmail.text import count, printable
 
 LONGEST_NOTICE = 2_000  # characters

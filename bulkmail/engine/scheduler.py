@@ -13,10 +13,9 @@ from bulkmail.engine.provider_use import SessionUse
 from bulkmail.engine.queues import QueueKey, Queues
 from bulkmail.engine.relay_shares import RelayShares
 from bulkmail.engine.relay_state import RelayState
-from bulkmail.model.hold import Hold
-from bulkmail.model.job import Job
+from bulkmail.model.delivery import Job
 from bulkmail.model.shaper import Shaper
-from bulkmail.model.timing import PROVIDER_SESSIONS_CHECKED_AFTER
+from bulkmail.model.timing import PROVIDER_SESSIONS_CHECKED_AFTER, Hold
 
 
 class Booking(Struct):

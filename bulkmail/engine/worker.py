@@ -12,11 +12,9 @@ from bulkmail.engine.run import Run
 from bulkmail.engine.scheduler import Booking
 from bulkmail.engine.worker_session import WorkerSession
 from bulkmail.model.errors import TemplateError
-from bulkmail.model.feedback import ThrottleDecision
-from bulkmail.model.hold import Hold
-from bulkmail.model.outcome import Scope
-from bulkmail.model.reply import Fault, Reply
-from bulkmail.model.timing import IDLE_SESSION_KEPT, OTHER_RELAY_CHECKED_AFTER, SHORT_WAIT
+from bulkmail.model.outcome import Fault, Reply, Scope
+from bulkmail.model.shaper import ThrottleDecision
+from bulkmail.model.timing import IDLE_SESSION_KEPT, OTHER_RELAY_CHECKED_AFTER, SHORT_WAIT, Hold
 from bulkmail.smtp.envelopes import joined
 from bulkmail.smtp.transfer import Transfer
 

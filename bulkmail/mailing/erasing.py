@@ -9,10 +9,9 @@ from dataclasses import field
 from pathlib import Path
 
 from bulkmail.mailing.previous_run import INBOX_MARK, inbox_of, look, reports_beside
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, OutboxError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.status import Status
+from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.outbox.erasing import erase, pattern
 from bulkmail.outbox.reader import OutboxReader, is_outbox
 from bulkmail.report.recognising import is_report

@@ -34,15 +34,13 @@ from bulkmail.mailing.composing import composing
 from bulkmail.mailing.permits import open_permits
 from bulkmail.mailing.relays import Sorted, know_tables
 from bulkmail.mailing.run_record import RestNote, SlowdownNote, from_settings
-from bulkmail.model.campaign import Campaign
+from bulkmail.model.breaker import StopRequest
+from bulkmail.model.campaign import NO_KEYS, Campaign, Keys
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.keys import NO_KEYS, Keys
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.mailbox_provider import MailboxProviders
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import RowFields
-from bulkmail.model.route import Route
-from bulkmail.model.stop import StopRequest
+from bulkmail.model.route import MailboxProviders, Route
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.encoding import decode_campaign
 from bulkmail.settings.presets import known_feedback

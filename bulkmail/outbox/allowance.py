@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import anyio.to_thread
 
-from bulkmail.model.hold import Hold
-from bulkmail.model.quota import NO_QUOTA, Quota
-from bulkmail.model.quota_credit import QuotaCredit
-from bulkmail.model.ramp import Ramp
+from bulkmail.model.quota import NO_QUOTA, Quota, QuotaCredit, Ramp
+from bulkmail.model.timing import Hold
 from bulkmail.outbox.ledger import Ledger, Reservation
 
 BATCH = 20  # recipients that are reserved at a time, at first: as many as a crash makes us forgo

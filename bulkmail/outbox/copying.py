@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.kept_row import KeptDelivery, KeptPage, KeptRow
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.outbox import store as stores
 from bulkmail.outbox.counting import IS_COPY
 from bulkmail.outbox.encoding import encode_campaign, storable

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.encoding import STATUS_OF
 from bulkmail.outbox.settling import Change

@@ -8,14 +8,12 @@ from dataclasses import fields, is_dataclass
 
 import msgspec
 
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Attempt
+from bulkmail.model.delivery import Attempt, Status
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.literal import Literal, read_number
-from bulkmail.model.recipient import Place, Recipient
-from bulkmail.model.reply import Reply
-from bulkmail.model.status import Status
+from bulkmail.model.outcome import Reply
+from bulkmail.model.quantities import Literal, read_number
+from bulkmail.model.recipient import Address, Place, Recipient
 
 STATUS_OF: dict[str, Status] = {status.value: status for status in Status}  # four times as fast as Status(text)
 

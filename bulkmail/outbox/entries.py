@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.delivery import Status
+from bulkmail.model.feedback_event import CameBack
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.recipient import BadRow, Place, Recipient
-from bulkmail.model.returned import CameBack
-from bulkmail.model.status import Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bulkmail.model.address import Address
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.recipient import Address
 from bulkmail.outbox import store
 from bulkmail.outbox.lock import Lock
 from bulkmail.outbox.mounts import refuse_network

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.outbox.counting import count_rows
 from bulkmail.outbox.encoding import decode_campaign
 from bulkmail.outbox.shape import Moment, damaged, noticing_damage

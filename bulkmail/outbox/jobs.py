@@ -5,10 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 
-from bulkmail.model.address import Address
-from bulkmail.model.delivery import Delivery
-from bulkmail.model.job import Job
-from bulkmail.model.recipient import Place, Recipient, RowFields, StoredRow
+from bulkmail.model.delivery import Delivery, Job
+from bulkmail.model.recipient import Address, Place, Recipient, RowFields, StoredRow
 from bulkmail.outbox.counting import IS_COPY
 from bulkmail.outbox.encoding import STATUS_OF, decode_fields, decode_recipient
 

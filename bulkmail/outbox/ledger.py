@@ -15,11 +15,10 @@ from pathlib import Path
 from types import TracebackType
 
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.hold import Hold
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.quota import DAY, NO_QUOTA, Booking, Quota
-from bulkmail.model.ramp import Ramp
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.quota import DAY, NO_QUOTA, Booking, Quota, Ramp
 from bulkmail.model.relay import Relay
+from bulkmail.model.timing import Hold
 from bulkmail.outbox.mounts import refuse_network
 from bulkmail.outbox.store import statements
 

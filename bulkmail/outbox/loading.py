@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.recipient import BadRow, PlainRows, Recipient
-from bulkmail.model.status import Status
 from bulkmail.outbox.encoding import encode_fields, encode_texts, storable
 from bulkmail.outbox.entries import Entry, ReadyMade
 from bulkmail.outbox.store import statements

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bulkmail.model.errors import OutboxBusy, OutboxError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 
 if sys.platform == "win32":
     import msvcrt

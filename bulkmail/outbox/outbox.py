@@ -15,15 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import check_move
+from bulkmail.model.delivery import Job, Status, Written, check_move
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.job import Job, Written
 from bulkmail.model.pace import Durability
-from bulkmail.model.recipient import PlainRows, Recipient, RowFields, StoredRow
+from bulkmail.model.recipient import Address, PlainRows, Recipient, RowFields, StoredRow
 from bulkmail.model.schedule import Planned
-from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox import jobs, loading, planning
 from bulkmail.outbox import store as stores

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.counting import IS_COPY
 from bulkmail.outbox.entries import AttemptRecord

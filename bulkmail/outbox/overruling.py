@@ -6,8 +6,7 @@ import sqlite3
 import time
 from collections.abc import Collection, Mapping
 
-from bulkmail.model.delivery import check_move
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status, check_move
 from bulkmail.outbox.encoding import storable
 from bulkmail.outbox.entries import Doubtful
 

@@ -16,17 +16,12 @@ from typing import Any, Self
 
 import msgspec
 
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Attempt, Delivery
-from bulkmail.model.job import Job
-from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
-from bulkmail.model.passes import RowStatus
-from bulkmail.model.recipient import Place, RowFields
-from bulkmail.model.reply import Reply, Stage
+from bulkmail.model.delivery import Attempt, Delivery, Job, Status
+from bulkmail.model.outcome import Outcome, Reason, Reply, Scope, Stage, Verdict
+from bulkmail.model.recipient import Address, Place, RowFields
 from bulkmail.model.schedule import Planned
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import RowStatus, Tally
 from bulkmail.outbox import finding, jobs, planning, searching, store
 from bulkmail.outbox.counting import IS_COPY, MESSAGES_DELIVERY, by_row, has_copies, read_tally
 from bulkmail.outbox.encoding import STATUS_OF, decode_fields

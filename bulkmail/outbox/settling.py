@@ -7,12 +7,22 @@ from collections.abc import Iterable, Set
 from itertools import product
 from typing import NamedTuple, NoReturn
 
-from bulkmail.model.delivery import Attempt, Delivery, check_move, settle
+from bulkmail.model.delivery import (
+    Attempt,
+    Delivery,
+    Invalidation,
+    Job,
+    Mark,
+    PutBack,
+    Settlement,
+    Status,
+    Written,
+    check_move,
+    settle,
+)
 from bulkmail.model.errors import IllegalMove, OutboxError
-from bulkmail.model.job import Invalidation, Job, Mark, PutBack, Settlement, Written
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.status import Status
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.encoding import STATUS_OF, attempt_columns, storable
 from bulkmail.outbox.entries import Fold

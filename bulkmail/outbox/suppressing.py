@@ -6,9 +6,8 @@ import json
 import sqlite3
 from collections.abc import Callable, Collection
 
-from bulkmail.model.address import Address
-from bulkmail.model.delivery import check_move
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status, check_move
+from bulkmail.model.recipient import Address
 from bulkmail.outbox.counting import IS_COPY
 from bulkmail.outbox.encoding import storable
 from bulkmail.outbox.entries import Suppressed

@@ -11,12 +11,11 @@ import time
 from dataclasses import replace
 from enum import Enum
 
-from bulkmail.model.address import Address
-from bulkmail.model.feedback import Feedback
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.outcome import Reason
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.outcome import Breakage, Fault, Reason, Reply, Stage, make_reply
+from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Relay, Secret, Tls
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
+from bulkmail.model.shaper import Feedback
 from bulkmail.probe.certificate import Certificate, read_certificate
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import Credentials

@@ -10,9 +10,9 @@ from typing import TypedDict
 
 import msgspec
 
-from bulkmail.model.hold import Hold
-from bulkmail.model.stop import StopRequest
-from bulkmail.model.window import say_until
+from bulkmail.model.breaker import StopRequest
+from bulkmail.model.schedule import say_until
+from bulkmail.model.timing import Hold
 from bulkmail.outbox.shape import Moment
 from bulkmail.text import printable
 

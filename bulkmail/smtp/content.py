@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from bulkmail.model.message import Message
+from bulkmail.model.delivery import Message
 
 LONGEST_PIECE = 65_536  # bytes handed to the transport at once
 CHUNK_END = b"\r\n"  # the last two bytes of a chunk: without them it is not there (RFC 3030 §2)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import anyio
 from anyio import to_thread
 
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.outcome import Breakage
 from bulkmail.model.relay import Secret
-from bulkmail.model.reply import Breakage
 
 EARLY = 300.0  # seconds before its end at which a token is not used for another login; a tenth of its life at most
 FETCH_TIMEOUT = 150.0  # seconds; a command may ask a person to unlock something

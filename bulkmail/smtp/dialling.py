@@ -17,9 +17,9 @@ from urllib.parse import unquote, urlsplit
 import anyio
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.outcome import Breakage
 from bulkmail.model.relay import Relay, Secret
-from bulkmail.model.reply import Breakage
 from bulkmail.text import printable
 
 MOST_ADDRESSES = 16  # of a host, that are tried to be shown

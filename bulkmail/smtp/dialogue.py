@@ -7,8 +7,8 @@ import ssl
 from collections.abc import Sequence
 from typing import cast
 
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.units import say_duration
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
+from bulkmail.model.quantities import say_duration
 from bulkmail.smtp.replies import RawReply, ReplyError, ReplyParser
 from bulkmail.smtp.tap import Tap, TappedTransport
 from bulkmail.smtp.tls import alert_behind

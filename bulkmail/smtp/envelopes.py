@@ -7,11 +7,10 @@ from hashlib import blake2b
 
 from msgspec.structs import replace
 
-from bulkmail.model.address import LONGEST_ADDRESS
-from bulkmail.model.dsn import Dsn
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.message import Message
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.delivery import Dsn, Message
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
+from bulkmail.model.recipient import LONGEST_ADDRESS
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.text import printable
 

@@ -10,8 +10,8 @@ import secrets
 from collections.abc import Awaitable, Callable, Collection
 from typing import ClassVar, Protocol
 
+from bulkmail.model.outcome import Breakage
 from bulkmail.model.relay import Secret
-from bulkmail.model.reply import Breakage
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import AccessToken, Credentials
 from bulkmail.smtp.replies import RawReply

@@ -13,9 +13,9 @@ from dataclasses import replace
 from functools import partial
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage, make_reply
 from bulkmail.model.relay import Relay, Secret, Tls
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
 from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError
 from bulkmail.smtp.dialling import DialError, reach

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from enum import Enum
 
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.outcome import Breakage
 from bulkmail.model.relay import Relay
-from bulkmail.model.reply import Breakage
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.envelopes import NO_WISHES, Wishes
 

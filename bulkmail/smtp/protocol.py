@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from itertools import chain
 
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_acceptance, make_reply
-from bulkmail.model.units import say_duration
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage, make_acceptance, make_reply
+from bulkmail.model.quantities import say_duration
 from bulkmail.smtp.content import CHUNK_END, TERMINATOR, chunk_pieces, short_content, wire_pieces
 from bulkmail.smtp.envelopes import mail_command, plain_envelope, rcpt_command, unsendable
 from bulkmail.smtp.peer_policy import Closed, CloseReason, Mode, PeerPolicy, Terms, Trial, Window

@@ -13,8 +13,8 @@ from http.client import HTTPException, HTTPMessage
 from typing import IO
 from urllib.parse import urlencode, urlsplit
 
+from bulkmail.model.outcome import Breakage
 from bulkmail.model.relay import Oauth, Secret
-from bulkmail.model.reply import Breakage
 from bulkmail.smtp.credentials import AccessToken, TokenError
 from bulkmail.smtp.login import is_token
 from bulkmail.text import printable

@@ -6,8 +6,8 @@ import asyncio
 import ssl
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.outcome import Breakage
 from bulkmail.model.relay import Relay, Secret, Tls
-from bulkmail.model.reply import Breakage
 from bulkmail.smtp.dialling import DialError, reach
 from bulkmail.text import printable
 

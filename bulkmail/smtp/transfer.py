@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from enum import Enum
 
-from bulkmail.model.message import Message
-from bulkmail.model.reply import Fault, Reply, Stage
+from bulkmail.model.delivery import Message
+from bulkmail.model.outcome import Fault, Reply, Stage
 
 Done = Callable[[BaseException | None], None]
 Mark = Callable[[Done], None]

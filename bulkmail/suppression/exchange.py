@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from bulkmail.model.errors import AddressError, ListError, SuppressionError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionReason, list_scope
 from bulkmail.outbox.reader import is_outbox
 from bulkmail.recipients.screening import entry_key, read_entries

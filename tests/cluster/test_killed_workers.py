@@ -21,10 +21,12 @@ from bulkmail.cluster.database import connect
 from bulkmail.cluster.loading import load
 from bulkmail.cluster.reader import read_pages
 from bulkmail.cluster.session import expire
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status
 from tests.cluster.making import make_campaign, make_pages
 from tests.examples import IN_CI
 from tests.outbox.making import make_recipient
+
+pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).parents[2]
 ROWS = 200

@@ -16,13 +16,14 @@ from bulkmail.cluster.loading import load
 from bulkmail.cluster.reader import read_pages, read_tally
 from bulkmail.cluster.session import Session, expire
 from bulkmail.cluster.store import ClusterStore
-from bulkmail.model.job import Job, Release
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Job, Release, Status
 from bulkmail.testing import ScriptedRelay
 from tests.cluster.making import make_campaign, make_pages
 from tests.outbox.making import make_recipient
 from tests.store.test_store_contract import claim, ids, mark, settle
 from tests.store.test_store_engine import send, taken
+
+pytestmark = pytest.mark.real
 
 
 class Cluster:

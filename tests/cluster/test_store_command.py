@@ -20,6 +20,8 @@ from tests.cluster.making import make_campaign, make_pages
 from tests.outbox.making import make_recipient
 from tests.servers.postgresql import Database
 
+pytestmark = pytest.mark.real
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -7,12 +7,10 @@ import pytest
 from bulkmail.engine.contracts import DeliveryResult, Outlet
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.plan import Plan
-from bulkmail.model.address import Address
-from bulkmail.model.job import Mark
-from bulkmail.model.message import Envelope, Message
+from bulkmail.model.delivery import Envelope, Mark, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Relay
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route

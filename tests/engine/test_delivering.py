@@ -7,11 +7,10 @@ import anyio.lowlevel
 import pytest
 
 from bulkmail.engine.contracts import DeliveryResult
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError
-from bulkmail.model.opening import OpeningBudget
 from bulkmail.model.pace import Pace
-from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.status import Status
+from bulkmail.model.retry import OpeningBudget, RetryPolicy
 from bulkmail.testing import Drop, Hang, Late, Reset, ScriptedRelay
 
 SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))

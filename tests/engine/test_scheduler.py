@@ -15,17 +15,15 @@ from bulkmail.engine.plan import Plan, make_shaper
 from bulkmail.engine.provider_use import SessionUse
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.scheduler import Booking, Scheduler
-from bulkmail.model.address import Address
-from bulkmail.model.feedback import ThrottleDecision
-from bulkmail.model.hold import Hold
-from bulkmail.model.mailbox_provider import MailboxProvider, MailboxProviders, ProviderLimits
+from bulkmail.model.delivery import Status
 from bulkmail.model.outcome import Effect, Scope, throttle
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Relay
-from bulkmail.model.route import Route
-from bulkmail.model.status import Status
+from bulkmail.model.route import MailboxProvider, MailboxProviders, ProviderLimits, Route
+from bulkmail.model.shaper import ThrottleDecision
+from bulkmail.model.timing import Hold
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.sending import OutboxStore
 from bulkmail.testing import ManualClock

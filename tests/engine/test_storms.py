@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 from bulkmail.engine.contracts import DeliveryResult, Ending, Notice, Outlet
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.plan import Plan
-from bulkmail.model.address import Address
-from bulkmail.model.hold import Hold
+from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.route import Route
-from bulkmail.model.status import Status
+from bulkmail.model.timing import Hold
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.sending import OutboxStore
 from bulkmail.settings.presets import known_feedback

@@ -13,20 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.address import Address
-from bulkmail.model.status import Status
-from bulkmail.model.variants import parse_variants, variant_of
+from bulkmail.model.delivery import Status
+from bulkmail.model.recipient import Address, parse_variants, variant_of
 from bulkmail.outbox.reader import OutboxReader
 from tests.e2e.commands import run, start
 from tests.faults.oracle import hold, make_campaign, witness
 from tests.faults.test_kill import KILLS, kill_at, when
 
+pytestmark = pytest.mark.crash
+
 WANTED = KILLS if "BULKMAIL_KILLS" in os.environ else 4
 VARIANTS = parse_variants({"a": 2, "b": 1})
 
 
-@pytest.mark.crash
-@pytest.mark.slow
 @pytest.mark.timeout(120 + WANTED * 20)
 async def test_killed_at_any_instant_threads_and_variants_stay(tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run, start
 from tests.faults.oracle import make_due
+
+pytestmark = pytest.mark.crash
 
 KILLS = int(os.environ.get("BULKMAIL_KILLS", "6"))
 MESSAGES, ROWS = 150, 500
@@ -52,8 +54,6 @@ def write_campaign(folder: Path, rng: random.Random) -> dict[str, str]:
     }
 
 
-@pytest.mark.crash
-@pytest.mark.slow
 @pytest.mark.timeout(120 + KILLS * 15)
 async def test_messages_of_several_rows_survive_being_killed_at_any_instant(tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)

@@ -18,11 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.testing import Hang, ScriptedRelay
 from tests.e2e.commands import run, start, write_campaign
 from tests.faults.oracle import Seen, count_marks, hold, hold_report, make_campaign, make_due, witness
+
+pytestmark = pytest.mark.crash
 
 KILLS = int(os.environ.get("BULKMAIL_KILLS", "24"))
 CONNECTIONS = 4
@@ -77,8 +79,6 @@ async def kill_at(process: asyncio.subprocess.Process, has_come: Callable[[], bo
     return process.returncode == -9
 
 
-@pytest.mark.crash
-@pytest.mark.slow
 @pytest.mark.timeout(60 + KILLS * 10)
 @pytest.mark.parametrize("plan", PLANS)
 async def test_f49_killed_at_any_instant_loses_no_recipient_and_duplicates_none(tmp_path: Path, plan: str) -> None:
@@ -178,7 +178,6 @@ def in_doubt(outbox: Path) -> int:
         return reader.tally()[Status.IN_DOUBT] if reader.is_loaded else 0
 
 
-@pytest.mark.crash
 @pytest.mark.timeout(60)
 async def test_row_in_doubt_is_sent_again_with_the_same_bytes_when_a_person_says_so(tmp_path):
     """Killed while the server has the end of a message: held at first, then sent once more, recognisably the same."""
@@ -220,7 +219,6 @@ def statuses(outbox: Path) -> dict[str, Status]:
         return {record.address: record.status for record in reader.rows()}
 
 
-@pytest.mark.crash
 @pytest.mark.timeout(60)
 async def test_f50_killed_report_leaves_outbox_and_old_report_whole(tmp_path: Path) -> None:
     """A report that is there is whole, old or new; the outbox only ever was read."""
@@ -245,7 +243,6 @@ async def test_f50_killed_report_leaves_outbox_and_old_report_whole(tmp_path: Pa
     assert statuses(outbox)["p3999@example.com"] is Status.PENDING
 
 
-@pytest.mark.crash
 @pytest.mark.timeout(120)
 async def test_f50_killed_while_loading_or_checking_sends_no_one_until_all_of_it_was_done(tmp_path: Path) -> None:
     """In the middle of the rows, and in the middle of the checks: nothing half done is sent, by whatever command."""

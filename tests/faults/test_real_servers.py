@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status
 from bulkmail.outbox.reader import OutboxReader
 from tests.e2e.commands import run, start
 from tests.faults.oracle import count_marks, make_campaign
@@ -25,6 +25,8 @@ from tests.servers.exim import run_exim
 from tests.servers.handing_on import run_postfix_before_dovecot
 from tests.servers.kept import MailServer
 from tests.servers.postfix import run_postfix
+
+pytestmark = [pytest.mark.real, pytest.mark.crash, pytest.mark.slow]
 
 PEOPLE = [f"p{n}@example.com" for n in range(300)]
 KILLS, CONNECTIONS, DEPTH = int(os.environ.get("BULKMAIL_KILLS", "3")), 4, 8
@@ -54,9 +56,6 @@ class Figures:
     settled: int = 0
 
 
-@pytest.mark.real
-@pytest.mark.crash
-@pytest.mark.slow
 @pytest.mark.timeout(120 + 20 * KILLS)
 @pytest.mark.parametrize("name", SERVERS)
 async def test_killed_before_a_real_server_its_mailbox_agrees_and_its_log_settles_the_doubts(

@@ -18,11 +18,9 @@ from bulkmail.engine.contracts import Notice
 from bulkmail.mailing import composing
 from bulkmail.mailing.composing import ComposingProcesses, SignedMessage
 from bulkmail.message.compose.composer import Composer
-from bulkmail.model.address import Address
-from bulkmail.model.campaign import Attachment, Template
-from bulkmail.model.keys import BounceKey
+from bulkmail.model.campaign import Attachment, BounceKey, Template
 from bulkmail.model.pace import Pace
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Secret
 from bulkmail.outbox.entries import Entry
 from bulkmail.outbox.outbox import Outbox
@@ -110,7 +108,7 @@ def test_messages_made_ahead_are_those_made_here(tmp_path, ring, kind):
 
 def test_date_is_that_of_the_first_attempt_whenever_the_message_was_made(tmp_path):
     with filled(tmp_path / "run.outbox", message(), rows=3_000) as outbox:
-        asking = Asking(outbox, bulkmail.model.keys.NO_KEYS)
+        asking = Asking(outbox, bulkmail.model.campaign.NO_KEYS)
         try:
             asking.ask(until=50, date=NOW)
             assert asking.hits == 50
@@ -187,7 +185,7 @@ def test_what_is_made_ahead_is_bounded_by_count_and_bytes(tmp_path, monkeypatch)
     monkeypatch.setattr(composing, "MOST_BYTES", 20_000)
     monkeypatch.setattr(composing, "LONGEST_RANGE", 16)
     with filled(tmp_path / "run.outbox", message(), rows=4_000) as outbox:
-        asking = Asking(outbox, bulkmail.model.keys.NO_KEYS)
+        asking = Asking(outbox, bulkmail.model.campaign.NO_KEYS)
         try:
             asking.ask(until=5)
             time.sleep(0.2)
@@ -245,7 +243,7 @@ async def test_run_goes_on_when_its_composing_processes_are_killed(tmp_path, mon
 
 def test_killed_process_is_reported_of_once(tmp_path):
     with filled(tmp_path / "run.outbox", message(), rows=100) as outbox:
-        asking = Asking(outbox, bulkmail.model.keys.NO_KEYS)
+        asking = Asking(outbox, bulkmail.model.campaign.NO_KEYS)
         try:
             deadline = time.monotonic() + 10
             while not asking.others.trouble and time.monotonic() < deadline:
@@ -270,7 +268,7 @@ async def test_cancelled_run_leaves_no_process(tmp_path, monkeypatch):
     with filled(tmp_path / "run.outbox", message(), rows=10) as outbox:
         with anyio.CancelScope() as scope:
             async with composing.composing(
-                outbox, keys=bulkmail.model.keys.NO_KEYS, on_message=None, processes=3, observe=print
+                outbox, keys=bulkmail.model.campaign.NO_KEYS, on_message=None, processes=3, observe=print
             ):
                 while len(started[0].pids) < 2:
                     await anyio.sleep(0.01)

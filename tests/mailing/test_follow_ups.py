@@ -12,9 +12,9 @@ from anyio import to_thread
 
 import bulkmail
 from bulkmail.mailing.following import MOST_REFERENCES, parse_unless, with_thread
-from bulkmail.model.address import Address
+from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
-from bulkmail.model.status import Status
+from bulkmail.model.recipient import Address
 from bulkmail.model.suppression import SuppressionReason
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.report import Report

@@ -18,9 +18,9 @@ from click.testing import CliRunner
 import bulkmail
 from bulkmail.cli import main
 from bulkmail.mailing.ordering import messages
-from bulkmail.model.keys import NO_KEYS
+from bulkmail.model.campaign import NO_KEYS
+from bulkmail.model.delivery import Status
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader

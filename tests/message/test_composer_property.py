@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.header.headers import forbidden_in
 from bulkmail.message.html.to_text import read_page, typeset
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment, Campaign, Template
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from tests.examples import many
 
 HEADERS = ["From", "To", "Subject", "Date", "Message-ID", "Reply-To", "X-Tag", "MIME-Version", "Content-Type"]

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.unsubscribe import verify_unsubscribe
 from bulkmail.message.verp import decode_verp
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template, Unsubscribe
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from tests.examples import many
 from tests.signing import ED25519, RSA, UNSUBSCRIBE_KEY, KeyRing
 

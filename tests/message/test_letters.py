@@ -9,8 +9,8 @@ import pytest
 
 from bulkmail.message.compose.composer import Composer, Rendered
 from bulkmail.model.campaign import Template
+from bulkmail.model.delivery import Envelope
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.message import Envelope
 
 
 def compose(campaign, recipient, *, row=1, date=1_700_000_000.5, run_id="run", forward_path=None):

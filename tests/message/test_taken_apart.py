@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.message.compose.ready_made import message_of, take_apart
+from bulkmail.model.delivery import Envelope
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.message import Envelope
 
 
 def make(content="Dear Ann.\n", **headers):

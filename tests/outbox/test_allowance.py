@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.hold import Hold
 from bulkmail.model.quota import DAY, Booking, Quota
+from bulkmail.model.timing import Hold
 from bulkmail.outbox.allowance import BATCH, Allowance
 from bulkmail.outbox.ledger import HOLD, Ledger
 

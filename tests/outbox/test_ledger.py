@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.hold import Hold
-from bulkmail.model.quota import DAY, HOUR, Booking, Quota
-from bulkmail.model.ramp import Ramp
+from bulkmail.model.quota import DAY, HOUR, Booking, Quota, Ramp
 from bulkmail.model.relay import Relay
+from bulkmail.model.timing import Hold
 from bulkmail.outbox import ledger as ledger_module
 from bulkmail.outbox.ledger import (
     HOLD,

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxBusy, OutboxError
-from bulkmail.model.status import Status
+from bulkmail.model.recipient import Address
 from bulkmail.outbox import lock as locks
 from bulkmail.outbox import mounts, store
 from bulkmail.outbox.outbox import Entry, Outbox

@@ -16,11 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment, Campaign, Template
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.recipient import Place, PlainRows, Recipient
-from bulkmail.model.status import Status
+from bulkmail.model.recipient import Address, Place, PlainRows, Recipient
 from bulkmail.outbox.entries import ReadyMade
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.reader import OutboxReader

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bulkmail.model.delivery import PutBack, Release, Status
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.job import PutBack, Release
-from bulkmail.model.status import Status
 from bulkmail.outbox.entries import Fold, RowRecord
 from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.outbox.outbox import Entry, Outbox

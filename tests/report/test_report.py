@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from bulkmail.model.campaign import Campaign, Template
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError, OutboxError
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.recipient import Place
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.outbox import Outbox

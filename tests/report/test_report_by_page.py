@@ -11,14 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkmail.model.address import Address
-from bulkmail.model.delivery import Attempt, settle
+from bulkmail.model.delivery import Attempt, Mark, Settlement, Status, settle
 from bulkmail.model.errors import BulkmailError, OutboxError
-from bulkmail.model.job import Mark, Settlement
-from bulkmail.model.recipient import BadRow, Place, Recipient
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
+from bulkmail.model.recipient import Address, BadRow, Place, Recipient
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.model.verdict import judge
 from bulkmail.outbox import reader as reading

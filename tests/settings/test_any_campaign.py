@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bulkmail.model.address import has_control
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.recipient import has_control
 from bulkmail.settings.overrides import Overrides
 from bulkmail.settings.settings import Settings, load
 from tests.settings.conftest import SOUND

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from bulkmail.model.outcome import Breakage, Fault, Stage
 from bulkmail.model.relay import Relay
-from bulkmail.model.reply import Breakage, Fault, Stage
 from bulkmail.smtp.dialogue import Dialogue, SessionRefused
 from bulkmail.smtp.opening import Access, open_dialogue
 from bulkmail.testing import Drop, Hang, ScriptedRelay

@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bulkmail.model.message import Message
-from bulkmail.model.outcome import Outcome
-from bulkmail.model.reply import Breakage, Stage
+from bulkmail.model.delivery import Message
+from bulkmail.model.outcome import Breakage, Outcome, Stage
 from bulkmail.model.verdict import judge
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.envelopes import mail_command, rcpt_command, unsendable

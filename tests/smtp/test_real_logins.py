@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 
 import bulkmail
-from bulkmail.model.message import Message
+from bulkmail.model.delivery import Message
+from bulkmail.model.outcome import Fault, Reply, Stage
 from bulkmail.model.relay import Relay, Secret
-from bulkmail.model.reply import Fault, Reply, Stage
 from bulkmail.smtp.credentials import AccessToken, Credentials, Tokens
 from bulkmail.smtp.dialogue import SessionRefused
 from tests.connections import Single

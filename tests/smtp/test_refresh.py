@@ -13,8 +13,8 @@ from urllib.parse import parse_qs
 import pytest
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.outcome import Breakage
 from bulkmail.model.relay import Oauth, Secret
-from bulkmail.model.reply import Breakage
 from bulkmail.smtp import refresh
 from bulkmail.smtp.credentials import AccessToken, TokenError, Tokens
 from bulkmail.smtp.refresh import RefreshGrant

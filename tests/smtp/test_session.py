@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from bulkmail.model.message import Message
-from bulkmail.model.outcome import Outcome
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.delivery import Message
+from bulkmail.model.outcome import Breakage, Fault, Outcome, Reply, Stage
 from bulkmail.model.verdict import judge
 from bulkmail.testing import Drop, Hang, Reset, ScriptedRelay, Slow, Split
 from bulkmail.testing.answers import Answer, Script

@@ -19,8 +19,8 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulkmail.model.delivery import Message
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialogue import SessionRefused

@@ -7,8 +7,8 @@ from collections import deque
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bulkmail.model.message import Envelope, Message
-from bulkmail.model.reply import Fault, Stage, make_acceptance, make_reply
+from bulkmail.model.delivery import Envelope, Message
+from bulkmail.model.outcome import Fault, Stage, make_acceptance, make_reply
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.envelopes import NO_WISHES, mail_command, plain_envelope, rcpt_command, unsendable
 from bulkmail.smtp.peer_policy import Mode, PeerPolicy, Terms
