@@ -168,7 +168,7 @@ class StoreRun:
         return ending
 
     async def _watch(self, connection: Connection, scope: anyio.CancelScope, observe: Callable[[Event], None]) -> None:
-        """Ends the work when somebody stops the campaign, whichever machine that is said on."""
+        """Ends the work when the campaign is stopped, on whichever machine that is said."""
         is_told = False
         while True:
             with suppress(StoreError):  # cut off: no mark is granted then, and so nothing is sent

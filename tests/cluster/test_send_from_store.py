@@ -16,10 +16,10 @@ from tests.e2e.commands import run, start, write_campaign
 
 pytestmark = pytest.mark.timeout(120)  # several processes, on a busy machine
 
-PEOPLE = [f"p{n}@example.com" for n in range(40)]
+PEOPLE = [f"p{n}@example.com" for n in range(60)]
 
 
-def campaign_for(relay: ScriptedRelay, folder: Path, settings: str = 'rate = "2/s"') -> str:
+def campaign_for(relay: ScriptedRelay, folder: Path, settings: str = 'rate = "1/s"') -> str:
     return write_campaign(
         folder / "spring", PEOPLE, relay=f"smtp://{relay.host}:{relay.port}?tls=off", settings=settings
     )
@@ -42,7 +42,7 @@ async def test_campaign_is_loaded_stopped_resumed_and_reported(database: str, tm
         sending = await start("send", campaign, "--store", "--yes", **known)
         await begun(relay, sending)
         shown = await run("status", "spring", "--store", **known)
-        assert "40 rows" in shown.out and "Being sent now, by process" in shown.out, shown.err
+        assert "60 rows" in shown.out and "Being sent now, by process" in shown.out, shown.err
         stopped = await run("stop", "spring", "--store", USER="ann", LOGNAME="ann", **known)
         assert stopped.code == 0 and "Stopped: spring in postgresql://" in stopped.out, stopped.err
         assert "bulkmail resume spring --store" in stopped.out
@@ -58,14 +58,14 @@ async def test_campaign_is_loaded_stopped_resumed_and_reported(database: str, tm
         assert set(taken(relay)) == set(PEOPLE) - {"p7@example.com"}
         assert set(taken(relay).values()) == {1}
     again = await run("send", campaign, "--store", "--yes", **known)
-    assert again.code == 1 and "39 accepted" in again.out
+    assert again.code == 1 and "59 accepted" in again.out
     reported = await run("report", "spring", "--store", "-o", "spring.csv", **known)
     assert reported.code == 0, reported.err
     with (tmp_path / "spring.csv").open(encoding="utf-8-sig") as file:
         rows = {row["email"]: row for row in csv.DictReader(file)}
-    assert len(rows) == 40 and rows["p7@example.com"]["status"] == "rejected"
+    assert len(rows) == 60 and rows["p7@example.com"]["status"] == "rejected"
     state = json.loads((await run("status", "spring", "--store", "--json", **known)).out)
-    assert state["totals"]["accepted"] == 39 and state["totals"]["rejected"] == 1
+    assert state["totals"]["accepted"] == 59 and state["totals"]["rejected"] == 1
 
 
 async def test_message_that_changed_is_not_sent_under_the_same_name(database: str, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ async def test_message_that_changed_is_not_sent_under_the_same_name(database: st
         refused = await run("send", campaign, "--store", "--yes", **known)
         assert refused.code == 2 and "the message changed since spring in postgresql://" in refused.err
         assert "bulkmail resume spring --store" in refused.err
-    assert len(relay.messages) == 40
+    assert len(relay.messages) == 60
 
 
 @pytest.mark.parametrize(
