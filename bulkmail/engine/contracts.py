@@ -26,6 +26,9 @@ SQLite on this machine answers at once, and a message must not pay for a task, a
 does not need.  A store over a network answers later.  `isinstance(answer, asyncio.Future)` tells which.
 """
 
+QueueKey = int
+"""The number of a part of the work that has its own queue: what is due in another one never stands before it."""
+
 
 class ClaimLost(Exception):
     """The store did not grant this mark or does not take this outcome: the delivery is not this run's any more."""

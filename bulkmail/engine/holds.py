@@ -6,8 +6,9 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 
+from bulkmail.engine.contracts import QueueKey
 from bulkmail.engine.plan import Plan
-from bulkmail.engine.queues import QueueKey, Queues
+from bulkmail.engine.queues import Queues
 from bulkmail.engine.relay_shares import RelayShares
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.model.delivery import Job, Status

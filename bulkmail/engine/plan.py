@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 
 from bulkmail.engine.clock import Clock, SystemClock
-from bulkmail.engine.contracts import Compose, Event, Observe, Outlet, Sign, Store
-from bulkmail.engine.queues import QueueKey
+from bulkmail.engine.contracts import Compose, Event, Observe, Outlet, QueueKey, Sign, Store
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Pace

@@ -9,15 +9,12 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 
-from bulkmail.engine.contracts import Store
+from bulkmail.engine.contracts import QueueKey, Store
 from bulkmail.model.delivery import Claim, Job
 
 BATCH = 64  # jobs that are claimed at a time
 AGAIN = 1.0  # seconds after which a store is asked again that gave what is still out here
 MOST_ASIDE = 2_000  # jobs that wait for their own provider while others go
-
-QueueKey = int
-"""The number of a part of the work that has its own queue: what is due in another one never stands before it."""
 
 
 def _nothing() -> None:

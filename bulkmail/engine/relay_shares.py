@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from bulkmail.engine.queues import QueueKey
+from bulkmail.engine.contracts import QueueKey
 from bulkmail.engine.relay_state import RelayState
 
 LEAD = 16.0  # jobs that a relay may be ahead of its share: enough that no session waits for another relay's

@@ -7,10 +7,11 @@ from functools import lru_cache
 
 from msgspec import Struct
 
+from bulkmail.engine.contracts import QueueKey
 from bulkmail.engine.holds import PROVIDER, RATE, Holds
 from bulkmail.engine.plan import Plan
 from bulkmail.engine.provider_use import SessionUse
-from bulkmail.engine.queues import QueueKey, Queues
+from bulkmail.engine.queues import Queues
 from bulkmail.engine.relay_shares import RelayShares
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.model.delivery import Job

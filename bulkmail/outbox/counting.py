@@ -9,12 +9,8 @@ from dataclasses import replace
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.tally import Tally
-from bulkmail.outbox.encoding import STATUS_OF
+from bulkmail.outbox.encoding import IS_COPY, STATUS_OF
 from bulkmail.outbox.settling import Change
-
-# A row's deliveries follow one another, its own recipient first, and ids are dense.
-IS_COPY = "EXISTS (SELECT 1 FROM delivery AS before WHERE before.id = {0}.id - 1 AND before.row = {0}.row)"
-"""Whether a delivery goes to another address of its row than the recipient's own; to be formatted with its alias."""
 
 _BY_STATUS = f"""
     SELECT {IS_COPY.format("d")}, d.status, count(*) FROM delivery AS d WHERE d.status <> 'grouped' GROUP BY 1, 2

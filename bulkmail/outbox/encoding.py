@@ -15,6 +15,10 @@ from bulkmail.model.outcome import Reply
 from bulkmail.model.quantities import Literal, read_number
 from bulkmail.model.recipient import Address, Place, Recipient
 
+# A row's deliveries follow one another, its own recipient first, and ids are dense.
+IS_COPY = "EXISTS (SELECT 1 FROM delivery AS before WHERE before.id = {0}.id - 1 AND before.row = {0}.row)"
+"""Whether a delivery goes to another address of its row than the recipient's own; to be formatted with its alias."""
+
 STATUS_OF: dict[str, Status] = {status.value: status for status in Status}  # four times as fast as Status(text)
 
 

@@ -28,7 +28,7 @@ _OWN = (
     " content = CASE WHEN content IS NULL THEN NULL ELSE CAST('' AS BLOB) END WHERE is_meant(address)"
 )
 _PATHS = "UPDATE delivery SET forward_path = '' WHERE is_meant(forward_path)"
-_OPEN = "SELECT 1 FROM delivery WHERE due_at IS NOT NULL OR status = 'in_doubt' LIMIT 1"
+_UNFINISHED = "SELECT 1 FROM delivery WHERE due_at IS NOT NULL OR status = 'in_doubt' LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def _erase(opened: store.Store, key: str, *, dry_run: bool) -> Erasure:
         for table, column in (("row", "address"), ("delivery", "forward_path")):
             query = f"SELECT count(*) FROM {table} WHERE is_meant({column})"  # noqa: S608 (our own words only)
             found.append(connection.execute(query).fetchone()[0])
-        erasure = Erasure(sum(found), is_open=connection.execute(_OPEN).fetchone() is not None)
+        erasure = Erasure(sum(found), is_open=connection.execute(_UNFINISHED).fetchone() is not None)
         if dry_run or not erasure.records or erasure.is_open:
             return erasure
     with opened.writing() as connection:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 
 from bulkmail.model.delivery import Delivery, Job
 from bulkmail.model.recipient import Address, Place, Recipient, RowFields, StoredRow
-from bulkmail.outbox.counting import IS_COPY
-from bulkmail.outbox.encoding import STATUS_OF, decode_fields, decode_recipient
+from bulkmail.outbox.encoding import IS_COPY, STATUS_OF, decode_fields, decode_recipient
 
 # One index answers both.  What is due again goes first: it has waited, and would expire behind a long list.  What was
 # never tried is due since 0, and goes in the order of the input.

@@ -10,7 +10,7 @@ from typing import Any
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.tally import Tally
-from bulkmail.outbox.counting import IS_COPY
+from bulkmail.outbox.encoding import IS_COPY
 from bulkmail.outbox.entries import AttemptRecord
 from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.outbox.turns import Outcome, Turns

@@ -6,22 +6,22 @@ import sqlite3
 from collections import Counter
 
 from bulkmail.model.schedule import Planned
-from bulkmail.outbox.counting import IS_COPY
+from bulkmail.outbox.encoding import IS_COPY
 from bulkmail.text import printable
 
-_OPEN = "status = 'pending' AND tries = 0 AND ending_at IS NULL AND due_at IS NOT NULL"
+_PLANNED = "status = 'pending' AND tries = 0 AND ending_at IS NULL AND due_at IS NOT NULL"
 _IS_OWN = f"NOT {IS_COPY.format('d')}"
 _COUNTS = f"""
     SELECT coalesce(sum(due_at <= :now), 0), coalesce(sum(due_at > :now), 0),
            min(CASE WHEN due_at > :now THEN due_at END), max(CASE WHEN due_at > :now THEN due_at END)
-    FROM delivery AS d WHERE {_OPEN} AND {_IS_OWN}
+    FROM delivery AS d WHERE {_PLANNED} AND {_IS_OWN}
 """  # noqa: S608 (our own words only)
 _ZONES = f"""
     SELECT (SELECT value FROM json_each(CAST(r.fields AS TEXT)) WHERE key = :column), count(*)
-    FROM delivery AS d JOIN row AS r ON r.number = d.row WHERE {_OPEN} AND {_IS_OWN} GROUP BY 1
+    FROM delivery AS d JOIN row AS r ON r.number = d.row WHERE {_PLANNED} AND {_IS_OWN} GROUP BY 1
 """  # noqa: S608
 _DEMAND = f"""
-    SELECT max(min(due_at), :now), count(*) FROM delivery AS d WHERE {_OPEN}
+    SELECT max(min(due_at), :now), count(*) FROM delivery AS d WHERE {_PLANNED}
     GROUP BY CASE WHEN due_at <= :now THEN 0 ELSE CAST(due_at / 3600 AS INTEGER) END ORDER BY 1 LIMIT :most
 """  # noqa: S608
 _LAST = "SELECT max(due_at) FROM delivery WHERE status = 'pending' AND tries = 0"

@@ -23,8 +23,8 @@ from bulkmail.model.recipient import Address, Place, RowFields
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import RowStatus, Tally
 from bulkmail.outbox import finding, jobs, planning, searching, store
-from bulkmail.outbox.counting import IS_COPY, MESSAGES_DELIVERY, by_row, has_copies, read_tally
-from bulkmail.outbox.encoding import STATUS_OF, decode_fields
+from bulkmail.outbox.counting import MESSAGES_DELIVERY, by_row, has_copies, read_tally
+from bulkmail.outbox.encoding import IS_COPY, STATUS_OF, decode_fields
 from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, PathRecord, RowRecord
 from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.outbox.header import read_header

@@ -8,8 +8,7 @@ from collections.abc import Callable, Collection
 
 from bulkmail.model.delivery import Status, check_move
 from bulkmail.model.recipient import Address
-from bulkmail.outbox.counting import IS_COPY
-from bulkmail.outbox.encoding import storable
+from bulkmail.outbox.encoding import IS_COPY, storable
 from bulkmail.outbox.entries import Suppressed
 
 # The only delivery of a row whose message is redirected is no copy, although it goes elsewhere.

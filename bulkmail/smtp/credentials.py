@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 
 import anyio
@@ -14,6 +15,12 @@ from bulkmail.model.relay import Secret
 
 EARLY = 300.0  # seconds before its end at which a token is not used for another login; a tenth of its life at most
 FETCH_TIMEOUT = 150.0  # seconds; a command may ask a person to unlock something
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 §2.1
+
+
+def is_token(text: str) -> bool:
+    """Whether `text` can be an access token at all: what is not could break out of the message it is put into."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,7 +11,6 @@ from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.quantities import say_duration
 from bulkmail.smtp.replies import RawReply, ReplyError, ReplyParser
 from bulkmail.smtp.tap import Tap, TappedTransport
-from bulkmail.smtp.tls import alert_behind
 
 _MOMENTS = {
     Stage.CONNECT: " in the TLS handshake",
@@ -20,6 +19,15 @@ _MOMENTS = {
     Stage.STARTTLS: " after STARTTLS",
     Stage.AUTH: " in the middle of the login",
 }
+
+
+def alert_behind(error: BaseException | None) -> ssl.SSLError | None:
+    """The alert because of which the connection was lost: in TLS 1.3 our certificate is judged after the handshake."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError) and "_ALERT_" in (error.reason or ""):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 class SessionRefused(Exception):

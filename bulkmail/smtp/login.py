@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hmac
-import re
 import secrets
 from collections.abc import Awaitable, Callable, Collection
 from typing import ClassVar, Protocol
@@ -13,7 +12,7 @@ from typing import ClassVar, Protocol
 from bulkmail.model.outcome import Breakage
 from bulkmail.model.relay import Secret
 from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.credentials import AccessToken, Credentials
+from bulkmail.smtp.credentials import AccessToken, Credentials, is_token
 from bulkmail.smtp.replies import RawReply
 from bulkmail.smtp.scram import Scram, ScramError
 
@@ -175,8 +174,6 @@ TOKEN_MECHANISMS = ("OAUTHBEARER", "XOAUTH2")
 _OVER_TLS = PASSWORD_MECHANISMS
 _IN_CLEAR_TEXT = ("SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "LOGIN")
 
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 §2.1
-
 
 def with_password(username: str, password: Secret, *, offered: Collection[str], is_secure: bool) -> Mechanism | None:
     """The strongest of the `offered` ways that can be used with this name and password; None when there is none."""
@@ -204,11 +201,6 @@ def with_token(username: str, token: Secret, *, offered: Collection[str], host: 
     if "OAUTHBEARER" in offered:
         return _OauthBearer(username, token.reveal(), host=host, port=port)
     return _Xoauth2(username, token.reveal()) if "XOAUTH2" in offered else None
-
-
-def is_token(text: str) -> bool:
-    """Whether `text` can be an access token at all: what is not could break out of the message it is put into."""
-    return _TOKEN.fullmatch(text) is not None
 
 
 LONGEST_COMMAND = 512  # bytes with CRLF, RFC 5321 §4.5.3.1.4: AUTH is not exempt from it (RFC 4954 §4)

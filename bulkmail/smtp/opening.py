@@ -19,11 +19,11 @@ from bulkmail.model.relay import Relay, Secret, Tls
 from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError
 from bulkmail.smtp.dialling import DialError, reach
-from bulkmail.smtp.dialogue import Dialogue, SessionRefused
+from bulkmail.smtp.dialogue import Dialogue, SessionRefused, alert_behind
 from bulkmail.smtp.login import LoginError, choose_mechanism, log_in
 from bulkmail.smtp.replies import RawReply
 from bulkmail.smtp.tap import Tap
-from bulkmail.smtp.tls import alert_behind, make_tls_context, speaks_tls, tls_breakage, wrong_mode
+from bulkmail.smtp.tls import make_tls_context, speaks_tls, tls_breakage, wrong_mode
 from bulkmail.smtp.trace import Trace, connected, hidden, not_connected, note_security
 from bulkmail.text import printable
 

@@ -15,8 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 from bulkmail.model.outcome import Breakage
 from bulkmail.model.relay import Oauth, Secret
-from bulkmail.smtp.credentials import AccessToken, TokenError
-from bulkmail.smtp.login import is_token
+from bulkmail.smtp.credentials import AccessToken, TokenError, is_token
 from bulkmail.text import printable
 
 TIMEOUT = 30.0  # seconds for the whole of question and answer

@@ -104,15 +104,6 @@ def tls_breakage(error: ssl.SSLError, *, host: str, port: int) -> tuple[Breakage
     )
 
 
-def alert_behind(error: BaseException | None) -> ssl.SSLError | None:
-    """The alert because of which the connection was lost: in TLS 1.3 our certificate is judged after the handshake."""
-    while error is not None:
-        if isinstance(error, ssl.SSLError) and "_ALERT_" in (error.reason or ""):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
-
-
 def _certificate_words(error: ssl.SSLCertVerificationError, *, host: str) -> str:
     code = error.verify_code
     if code == _EXPIRED:
