@@ -8,8 +8,7 @@ from collections.abc import Callable
 import anyio
 
 from bulkmail.engine.contracts import Connection, Sessions
-from bulkmail.engine.provider_use import SessionUse
-from bulkmail.engine.relay_state import RelayState
+from bulkmail.engine.relay_state import RelayState, SessionUse
 from bulkmail.engine.run import Run
 from bulkmail.engine.scheduler import Booking
 from bulkmail.model.outcome import Breakage, Fault, Reply, Scope, Stage

@@ -17,9 +17,8 @@ from bulkmail.checks.catalog import SUPPRESSION_ENTRY, gravest_first, judge, wit
 from bulkmail.checks.check_finding import Finding, refuse
 from bulkmail.checks.evidence import Evidence
 from bulkmail.checks.row_checks import RowCheck
-from bulkmail.engine.contracts import Connect, DeliveryResult, Ending, Event, Outlet
+from bulkmail.engine.contracts import Connect, DeliveryResult, Ending, Event, Outlet, Plan, make_shaper
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan, make_shaper
 from bulkmail.mailing.canary import Canary, Wants, both
 from bulkmail.mailing.checking import (
     Asked,

@@ -8,9 +8,8 @@ from collections import Counter
 import anyio
 import pytest
 
-from bulkmail.engine.contracts import DeliveryResult, Notice, Outlet
+from bulkmail.engine.contracts import DeliveryResult, Notice, Outlet, Plan
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError
 from bulkmail.model.pace import Pace

@@ -9,11 +9,8 @@ from dataclasses import dataclass, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkmail.engine.account import Account
-from bulkmail.engine.contracts import Outlet
-from bulkmail.engine.plan import Plan, make_shaper
-from bulkmail.engine.provider_use import SessionUse
-from bulkmail.engine.relay_state import RelayState
+from bulkmail.engine.contracts import Outlet, Plan, make_shaper
+from bulkmail.engine.relay_state import Account, RelayState, SessionUse
 from bulkmail.engine.scheduler import Booking, Scheduler
 from bulkmail.model.delivery import Status
 from bulkmail.model.outcome import Effect, Scope, throttle

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bulkmail.engine.contracts import DeliveryResult, Ending, Notice, Outlet
+from bulkmail.engine.contracts import DeliveryResult, Ending, Notice, Outlet, Plan
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan
 from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import Address, Place, Recipient

@@ -27,7 +27,7 @@ SENDER = """
 import asyncio, os, random, sys
 from pathlib import Path
 from bulkmail.model.pace import Durability
-from bulkmail.engine.journal import Journal
+from bulkmail.engine.run import Journal
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.sending import OutboxStore
 from tests.outbox.making import due, make_mark, make_settlement

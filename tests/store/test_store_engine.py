@@ -7,9 +7,8 @@ from collections import Counter
 
 import pytest
 
-from bulkmail.engine.contracts import Connection, DeliveryResult, Outlet, Store
+from bulkmail.engine.contracts import Connection, DeliveryResult, Outlet, Plan, Store
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan
 from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
