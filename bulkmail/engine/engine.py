@@ -20,8 +20,7 @@ from bulkmail.model.outcome import Fault, Reply, Scope
 from bulkmail.model.quantities import say_duration
 from bulkmail.model.shaper import ThrottleDecision
 from bulkmail.model.timing import IDLE_SESSION_KEPT, OTHER_RELAY_CHECKED_AFTER, SHORT_WAIT, SILENCE_NOTED_AFTER, Hold
-from bulkmail.smtp.envelopes import joined
-from bulkmail.smtp.transfer import Transfer
+from bulkmail.smtp.transaction import Transfer, joined
 
 # -- One worker: has one message after the other carried over a session of its own.
 

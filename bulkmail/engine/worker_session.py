@@ -14,7 +14,7 @@ from bulkmail.engine.scheduler import Booking
 from bulkmail.model.outcome import Breakage, Fault, Reply, Scope, Stage
 from bulkmail.model.retry import login_wait
 from bulkmail.model.timing import IDLE_SESSION_KEPT
-from bulkmail.smtp.dialogue import SessionRefused
+from bulkmail.smtp.replies import SessionRefused
 
 log = logging.getLogger("bulkmail.engine")
 

@@ -9,8 +9,8 @@ from enum import Enum
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.outcome import Breakage
 from bulkmail.model.relay import Relay
-from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.envelopes import NO_WISHES, Wishes
+from bulkmail.smtp.replies import Capabilities
+from bulkmail.smtp.transaction import NO_WISHES, Wishes
 
 DEPTH = 8  # messages under way on a connection, where a relay allows several
 

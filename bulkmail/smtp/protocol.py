@@ -14,11 +14,21 @@ from itertools import chain
 
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage, make_acceptance, make_reply
 from bulkmail.model.quantities import say_duration
-from bulkmail.smtp.content import CHUNK_END, TERMINATOR, chunk_pieces, short_content, wire_pieces
-from bulkmail.smtp.envelopes import mail_command, plain_envelope, rcpt_command, unsendable
 from bulkmail.smtp.peer_policy import Closed, CloseReason, Mode, PeerPolicy, Terms, Trial, Window
 from bulkmail.smtp.replies import RawReply, ReplyClass, ReplyError, ReplyParser, match_turn
-from bulkmail.smtp.transfer import Step, Transfer
+from bulkmail.smtp.transaction import (
+    CHUNK_END,
+    TERMINATOR,
+    Step,
+    Transfer,
+    chunk_pieces,
+    mail_command,
+    plain_envelope,
+    rcpt_command,
+    short_content,
+    unsendable,
+    wire_pieces,
+)
 
 # A server that swallows the chunk of a refused BDAT answers 5xx, then 250 to RSET.  One that does not would take the
 # text of a message for commands; it answers 5xx to what is no command in between.
