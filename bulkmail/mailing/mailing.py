@@ -75,9 +75,9 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.route import MailboxProviders, Route
 from bulkmail.model.schedule import Schedule
 from bulkmail.model.tally import Tally
-from bulkmail.outbox.header import REHEARSAL
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.run_header import REHEARSAL
 from bulkmail.outbox.sending import OutboxStore
 from bulkmail.recipients.grouping import Grouping
 from bulkmail.recipients.screening import Suppression

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bulkmail.model.delivery import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.console.processes import Console, run_console, write_list
 
 pytestmark = [pytest.mark.slow, pytest.mark.crash, pytest.mark.timeout(120)]

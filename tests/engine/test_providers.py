@@ -22,7 +22,7 @@ from bulkmail.model.route import MailboxProvider, MailboxProviders, ProviderLimi
 from bulkmail.model.shaper import Feedback
 from bulkmail.model.verdict import Rule
 from bulkmail.outbox.outbox import Entry
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.presets import known_feedback, known_providers
 from bulkmail.testing import Late, ScriptedRelay
 

@@ -15,7 +15,7 @@ import pytest
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.recipient import Address, parse_variants, variant_of
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.e2e.commands import run, start
 from tests.faults.oracle import hold, make_campaign, witness
 from tests.faults.test_kill import KILLS, kill_at, when

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bulkmail.model.delivery import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run, start
 from tests.faults.oracle import make_due

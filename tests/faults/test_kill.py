@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from bulkmail.model.delivery import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import Hang, ScriptedRelay
 from tests.e2e.commands import run, start, write_campaign
 from tests.faults.oracle import Seen, count_marks, hold, hold_report, make_campaign, make_due, witness

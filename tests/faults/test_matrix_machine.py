@@ -20,7 +20,7 @@ from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import environment, run, start, write_campaign
 from tests.faults.oracle import hold, hold_report, make_campaign, marked_in, witness

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from bulkmail.model.delivery import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.e2e.commands import run, start
 from tests.faults.oracle import count_marks, make_campaign
 from tests.faults.test_kill import note_figures

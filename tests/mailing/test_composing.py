@@ -24,7 +24,7 @@ from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Secret
 from bulkmail.outbox.entries import Entry
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 from tests.signing import RSA, KeyRing
 

@@ -16,7 +16,7 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
 from bulkmail.model.recipient import Address
 from bulkmail.model.suppression import SuppressionReason
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.report import Report
 from bulkmail.suppression.ports import Addition
 from bulkmail.suppression.store import SqliteSuppressions

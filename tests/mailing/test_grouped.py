@@ -23,7 +23,7 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.csv_report import write_csv
 from bulkmail.report.json_report import write_json
 from bulkmail.report.text_report import summary

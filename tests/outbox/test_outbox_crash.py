@@ -16,7 +16,7 @@ import pytest
 from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Durability
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.outbox.making import due, make_entries, make_mark, make_settlement, statuses
 
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,7 @@ from bulkmail.model.errors import OutboxError
 from bulkmail.model.recipient import Address, Place, PlainRows, Recipient
 from bulkmail.outbox.entries import ReadyMade
 from bulkmail.outbox.outbox import Entry, Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.outbox.making import due, fill, make_bad_row, make_entries, make_recipient, statuses
 
 CAMPAIGN = Campaign(

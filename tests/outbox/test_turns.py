@@ -13,7 +13,7 @@ from bulkmail.model.errors import OutboxError
 from bulkmail.outbox.entries import Fold, RowRecord
 from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.outbox.outbox import Entry, Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.outbox.turns import FOLD
 from tests.outbox.making import BUSY, LOST, UNKNOWN, due, make_entries, make_mark, make_recipient, make_settlement, send
 
