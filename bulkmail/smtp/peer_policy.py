@@ -55,6 +55,17 @@ class Trial(Enum):
     FAILED = "failed"
 
 
+class SessionState(Enum):
+    """How far the session has come."""
+
+    OPEN = "open"
+    PROBING = "probing"  # whether the server swallows a chunk that it refuses
+    ENDING = "ending"  # the server has said its last words: nothing is written, replies may still come
+    RESET_REFUSED = "reset refused"  # the same, as it would not forget a transaction
+    GOING_ON = "going on"  # the same, and it answers all the same
+    CLOSED = "closed"
+
+
 class CloseReason(Enum):
     """Why a session is over."""
 

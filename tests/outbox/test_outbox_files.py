@@ -244,9 +244,9 @@ def test_killed_creation_leaves_nothing_that_could_be_opened(path: Path) -> None
     script = """
 import os, signal, sys
 from pathlib import Path
-from bulkmail.outbox import store
+from bulkmail.outbox import sqlite_file
 from bulkmail.outbox.outbox import Outbox
-store.put_in_place = lambda draft, path: os.kill(os.getpid(), signal.SIGKILL)
+sqlite_file.put_in_place = lambda draft, path: os.kill(os.getpid(), signal.SIGKILL)
 Outbox.create(Path(sys.argv[1]), campaign=None, settings={})
 """
     assert run_python(script, path).returncode == -9
