@@ -66,6 +66,7 @@ async def test_f40_server_that_is_restarted_again_and_again_gets_everything_once
     hold_report(campaign / "runs" / "spring-report.csv", PEOPLE, verdict.statuses)
 
 
+@pytest.mark.slow
 async def test_f45_server_without_smtputf8_gets_what_can_be_said_in_ascii(tmp_path):
     people = ["é@example.com", "info@例子.中国", "ann@example.com"]
     async with ScriptedRelay(extensions=("8BITMIME",)) as relay:
@@ -156,6 +157,7 @@ async def test_f56_clock_that_jumps_loses_no_recipient_and_hurries_no_one(people
         assert last - first >= 0.3, "the rate was not kept"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(40)
 async def test_f57_few_file_descriptors_are_no_reason_to_lose_anyone(tmp_path):
     """200 connections are asked for, and the system gives 64 descriptors in all."""
@@ -178,6 +180,7 @@ async def test_f57_few_file_descriptors_are_no_reason_to_lose_anyone(tmp_path):
     assert "Traceback" not in err.decode() and "bug" not in err.decode(), err.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extensions", [("8BITMIME",), ("8BITMIME", "PIPELINING")], ids=["plain", "pipelining"])
 async def test_f58_cancelled_at_any_turn_of_the_loop_leaves_books_that_agree(
     people, make_engine, outbox, loop_watch, extensions
