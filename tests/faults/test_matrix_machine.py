@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import resource
 import signal
 import sys
@@ -43,10 +42,10 @@ def statuses_of(outbox: Path) -> Counter[Status]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(90)
-async def test_f40_server_that_is_restarted_again_and_again_gets_everything_once(tmp_path):
+async def test_f40_server_that_is_restarted_again_and_again_gets_everything_once(tmp_path, rng):
     """By SIGKILL at any instant, 16 messages under way on each connection; the run goes on by itself."""
     campaign = make_campaign(tmp_path / "spring", PEOPLE, settings='retry = "0s*20"\nwait = "30s"\n')
-    rng, restarts = random.Random(), 0
+    restarts = 0
     offered = ["PIPELINING", "CHUNKING", "8BITMIME"]
     async with witness(tmp_path / "log", extensions=offered, delay=0.02, syncs=False) as seen:
         sending = await start("send", campaign, "--yes", "--relay", seen.url(2, depth=16), cwd=tmp_path)
