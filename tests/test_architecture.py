@@ -7,11 +7,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 import bulkmail
+from tests.cases import every
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "bulkmail"
@@ -51,6 +53,7 @@ def name_of(module: Path) -> str:
     return str(module.relative_to(ROOT))
 
 
+@cache
 def tree_of(module: Path) -> ast.Module:
     return ast.parse(module.read_text(encoding="utf-8"), filename=str(module))
 
@@ -75,8 +78,8 @@ def imports_of(tree: ast.AST) -> Iterator[str]:
 LAZY_ROOMS = {"cli", "settings", "mailing", "message", "model", "checks", "recipients", "report"}
 
 
-EVERY_MODULE = pytest.mark.parametrize("module", MODULES, ids=name_of)
-EVERY_MODEL_MODULE = pytest.mark.parametrize("module", MODEL, ids=name_of)
+EVERY_MODULE = every((name_of(module), (module,)) for module in MODULES)
+EVERY_MODEL_MODULE = every((name_of(module), (module,)) for module in MODEL)
 
 
 def test_architecture_sees_the_modules() -> None:

@@ -157,11 +157,6 @@ class FileReader:
         if not filename or has_control(filename) or re.search(r"[/\\]", filename):
             self.problems.add(f"{said}: its name {show(filename)} is not a file name", 'write name = "menu.pdf"')
             return None
-        if content_type is not None and not CONTENT_TYPE.fullmatch(content_type):
-            self.problems.add(
-                f"{said}: its type {show(content_type)} is not a content type", 'write type = "application/pdf"'
-            )
-            return None
         return None if content is None else Attachment(filename, content_type or guess_type(filename), content)
 
     def part(self, name: str, said: Said[str]) -> None:
@@ -316,11 +311,6 @@ def _similar(path: Path) -> str:
         return ""
 
 
-CONTENT_TYPE = lazy_pattern(
-    r"(?!multipart/|message/)[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}", re.I
-)
-
-
 @dataclass(frozen=True, slots=True)
 class _Reference:
     """What one `include`, `extends` or `import` names; `names` is None when it is computed."""
@@ -443,11 +433,6 @@ def _is_of_row(said: Said[str], table: AttachmentTable) -> bool:
 
 
 def _row_attachment(sources: Sources, said: Said[str], table: AttachmentTable) -> RowAttachment | None:
-    if table.type is not None and not CONTENT_TYPE.fullmatch(table.type):
-        sources.problems.add(
-            f"{said}: its type {show(table.type)} is not a content type", 'write type = "application/pdf"'
-        )
-        return None
     root, prefix = _root_of(sources, said)
     if not root.is_dir():
         sources.problems.add(

@@ -59,8 +59,8 @@ def with_flags(pace: Pace, typed: Mapping[str, str | int]) -> Pace:
     that cannot be read.
     """
     files, faults = read_flags(typed)
-    for flag, mistake in faults:
-        raise ConfigError(f"{flag} {mistake.text}", hint=mistake.fix)
+    for _, mistake in faults:
+        raise ConfigError(mistake.text, hint=mistake.fix)
     for flag, file in files.items():
         assert FLAGS[flag][0] == "sending"  # noqa: S101
         pace = with_parts(pace, file.sending)

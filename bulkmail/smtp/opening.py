@@ -333,7 +333,7 @@ class _Opening:
             quiet = min(QUIET, patience / 2)
             patience -= quiet
             if not await self._dialogue.comes(quiet) and await speaks_tls(
-                self._relay, self._access.proxy_password, timeout=QUIET
+                self._relay, self._access.proxy_password, timeout=quiet
             ):
                 raise self._in_wrong_mode()
         self._accept(await self._dialogue.answer(stage=Stage.GREETING, patience=patience), 220)

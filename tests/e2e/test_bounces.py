@@ -18,6 +18,8 @@ from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import Result, run, start, write_campaign
 from tests.feedback import mails
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = [f"p{n}@example.org" for n in range(6)]
 
 

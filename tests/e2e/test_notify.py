@@ -14,6 +14,8 @@ from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import Hang, ScriptedRelay
 from tests.e2e.commands import Result, run, start, write_campaign
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = [f"p{n}@example.com" for n in range(5)]
 SCRIPT = "import json, sys; open(sys.argv[1], 'a').write(json.dumps(json.load(sys.stdin)) + chr(10))"
 

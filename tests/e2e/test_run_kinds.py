@@ -13,6 +13,8 @@ from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run, write_campaign
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = [f"p{n}@example.com" for n in range(5)]
 
 

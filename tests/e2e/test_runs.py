@@ -15,6 +15,8 @@ from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run, start, write_campaign, write_list
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = [f"p{n}@example.com" for n in range(10)]
 
 

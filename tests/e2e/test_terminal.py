@@ -17,6 +17,8 @@ from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import Hang, Late, ScriptedRelay
 from tests.e2e.commands import environment, run, start, write_campaign
 
+pytestmark = pytest.mark.slow
+
 pty = pytest.importorskip("pty")
 
 PEOPLE = [f"p{n}@example.com" for n in range(60)]

@@ -57,6 +57,7 @@ def notices(events):
     return [event.text for event in events if isinstance(event, Notice)]
 
 
+@pytest.mark.slow
 async def test_equal_relays_take_shares_of_their_weight(people, make_run, outbox, events):
     addresses = people(800)
     async with ScriptedRelay() as one, ScriptedRelay() as other:
@@ -100,6 +101,7 @@ async def test_relay_of_lower_priority_gets_nothing_while_the_better_one_takes_a
     assert spare.sessions == 0
 
 
+@pytest.mark.slow
 async def test_relay_that_dies_in_the_middle_drains_to_the_spare(people, make_run, outbox, events):
     addresses = people(400)
     async with ScriptedRelay() as best, ScriptedRelay() as spare:
@@ -123,6 +125,7 @@ async def stop_after(relay, number):
     await relay.stop()
 
 
+@pytest.mark.slow
 async def test_relay_that_comes_back_is_used_again(people, make_run, outbox, events):
     people(600)
     refused = []

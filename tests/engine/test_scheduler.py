@@ -6,6 +6,7 @@ import asyncio
 import math
 from dataclasses import dataclass, replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -297,6 +298,7 @@ async def finish(trial: Trial) -> None:
     assert all(isinstance(trial.take(session), Hold) for session in trial.sessions)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(LIMITS, EVENTS)
 def test_all_that_was_booked_went_or_was_given_back_and_no_hold_is_silent(

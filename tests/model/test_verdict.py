@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bulkmail.model.outcome import Breakage, Fault, Outcome, Reason, Reply, Scope, Stage, Verdict
 from bulkmail.model.verdict import judge
+from tests.cases import every
 
 OPENING = (Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.AUTH)
 
@@ -442,7 +443,7 @@ def test_verdict_is_the_same_each_time_and_gives_a_short_reason(event: Reply | F
     assert 1 <= len(judge(event).reason.split()) <= 8
 
 
-@pytest.mark.parametrize("code", range(200, 600))
+@every((str(code), (code,)) for code in range(200, 600))
 def test_verdict_on_a_bare_code_goes_by_its_digit(code: int) -> None:
     """But for 503 (out of step), 530, 534, 535, 538 (login required) and 552 at RCPT (perhaps a full mailbox)."""
     at_rcpt, at_end = judge(Reply(Stage.RCPT, code)), judge(Reply(Stage.END, code))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,15 @@ from bulkmail.model.shaper import ThrottleDecision
 from bulkmail.model.verdict import judge
 from bulkmail.model.wording import Subject, plain, read
 from bulkmail.settings.presets import known_feedback
+from tests.cases import every
 
 FOLDER = Path(__file__).parent / "replies"
 
 
-def replies(name: str) -> list[object]:
+def every_reply(name: str) -> Callable[[Callable[..., None]], Callable[[], None]]:
     """The lines of a file: stage, reply, meaning."""
     lines = [line.split("\t") for line in (FOLDER / name).read_text("utf-8").splitlines()]
-    return [pytest.param(*line, id=f"{number}-{line[2]}") for number, line in enumerate(lines, 1)]
+    return every((f"{name}:{number}", tuple(line)) for number, line in enumerate(lines, 1))
 
 
 def reply_of(stage: str, line: str) -> Reply:
@@ -45,21 +47,21 @@ def meaning_of(decision: ThrottleDecision) -> str:
     return "session" if verdict.scope is Scope.SESSION else "deferred"
 
 
-@pytest.mark.parametrize(("stage", "line", "meaning"), replies("about_us.tsv"))
+@every_reply("about_us.tsv")
 def test_reply_about_us_rejects_no_recipient_and_means_what_it_says(stage: str, line: str, meaning: str) -> None:
     reply = reply_of(stage, line)
     assert meaning_of(known_feedback().decide(reply)) == meaning
     assert judge(reply).outcome is Outcome.DEFERRED  # without the table of providers, too
 
 
-@pytest.mark.parametrize(("stage", "line", "meaning"), replies("about_the_recipient.tsv"))
+@every_reply("about_the_recipient.tsv")
 def test_reply_about_the_recipient_stays_with_that_recipient(stage: str, line: str, meaning: str) -> None:
     decision = known_feedback().decide(reply_of(stage, line))
     assert decision.verdict.scope is Scope.RECIPIENT
     assert meaning_of(decision) == meaning
 
 
-@pytest.mark.parametrize(("stage", "line", "meaning"), replies("about_the_message.tsv"))
+@every_reply("about_the_message.tsv")
 def test_reply_about_the_content_stays_with_the_message(stage: str, line: str, meaning: str) -> None:
     decision = known_feedback().decide(reply_of(stage, line))
     assert decision.verdict.scope in (Scope.MESSAGE, Scope.RECIPIENT)

@@ -240,6 +240,7 @@ def test_file_left_half_written_is_not_called_damaged_where_nothing_may_be_writt
     assert "with write permission" in caught.value.hint
 
 
+@pytest.mark.crash
 def test_killed_creation_leaves_nothing_that_could_be_opened(path: Path) -> None:
     script = """
 import os, signal, sys

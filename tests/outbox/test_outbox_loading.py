@@ -311,6 +311,7 @@ def test_file_is_for_its_owner_only(create: Callable[..., Outbox], path: Path) -
     assert modes == dict.fromkeys(("run.outbox", "run.outbox-wal", "run.outbox-shm", "run.outbox.lock"), 384)
 
 
+@pytest.mark.slow
 def test_loading_is_flat_in_memory(tmp_path: Path) -> None:
     script = """
 import resource, sys

@@ -22,6 +22,8 @@ from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.outbox.making import BUSY, LOST, OK, UNKNOWN, make_bad_row, make_mark, make_recipient, make_settlement
 
+pytestmark = pytest.mark.slow
+
 STOPS = Reply(Stage.MAIL, 550, "", "sender refused")
 POLICY = RetryPolicy(schedule=(100.0, 100.0))
 EVENTS = st.sampled_from([OK, OK, UNKNOWN, BUSY, BUSY, LOST, STOPS])

@@ -114,6 +114,7 @@ def make(made: Sequence[Made], columns: Sequence[str], *, decides: bool = False)
     return outbox
 
 
+@pytest.mark.slow
 @given(st.lists(rows, max_size=12), st.sampled_from([COLUMNS, ("email",), ()]), st.booleans(), st.integers(2, 5))
 @settings(deadline=None)
 def test_report_by_page_is_the_report_by_row(

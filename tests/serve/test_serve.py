@@ -151,7 +151,7 @@ def serve(config: Path, *words: str) -> tuple[int, str]:
         ('[serve]\nlisten = "8025"\nkeys = ["unsubscribe.key"]\n', "is not an address to listen at"),
         ('[[webhook]]\nprovider = "mailgum"\n', 'did you mean "mailgun"?'),
         ('[[webhook]]\nprovider = "ses"\n', "without topics"),
-        ('[[webhook]]\nprovider = "mailgun"\n', "secret_env, secret_file or secret_command"),
+        ('[[webhook]]\nprovider = "mailgun"\n', "secret_file, secret_env or secret_command"),
         ('[[webhook]]\nprovider = "mailgun"\nsecret = "x"\n', "[webhook] has no key"),
         ('[[webhook]]\nprovider = "postmark"\nsecret_env = "NOT_SET"\n', "NOT_SET is not set"),
     ],
