@@ -307,7 +307,7 @@ def _show(number: int) -> int:
 def _named_run(argument: str) -> KnownRun:
     """The run that `--run` names, for a register that does not know it yet."""
     from bulkmail.mailing.token_keys import known_run
-    from bulkmail.outbox.reader import OutboxReader
+    from bulkmail.outbox.outbox_reader import OutboxReader
     from bulkmail.settings.runs import find_run
 
     path = find_run(argument, rehearsals=False).resolve()

@@ -72,8 +72,8 @@ from bulkmail.model.relay import Secret
 from bulkmail.model.route import Route
 from bulkmail.model.tally import EXIT_OK, EXIT_STOPPED, Tally
 from bulkmail.outbox.copying import CopiedReader
-from bulkmail.outbox.overruling import dated
-from bulkmail.outbox.store import make_folder
+from bulkmail.outbox.settling import dated
+from bulkmail.outbox.sqlite_file import make_folder
 from bulkmail.report.report import Report
 from bulkmail.report.run_source import Source
 from bulkmail.report.text_report import rows_and_copies, say_left

@@ -400,7 +400,7 @@ def _who() -> str:
 
 
 def _run_id(run: str) -> str:
-    from bulkmail.outbox.reader import OutboxReader
+    from bulkmail.outbox.outbox_reader import OutboxReader
     from bulkmail.settings.runs import find_run
 
     with OutboxReader.open(find_run(run, rehearsals=False)) as reader:

@@ -20,7 +20,7 @@ from bulkmail.console.sending_pages import QUIET, password_of
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.relay import Secret
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.text import printable
 
 WAITED = 8.0  # seconds that the answer waits for what was asked for

@@ -13,7 +13,7 @@ from bulkmail.model.errors import SendingPaused
 from bulkmail.model.outcome import Outcome, Scope
 from bulkmail.model.timing import Hold
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.shape import noticing_damage
+from bulkmail.outbox.sqlite_file import noticing_damage
 
 SETTING = "canary"
 PASSED = "passed"

@@ -24,8 +24,8 @@ from bulkmail.model.recipient import FIELD as VARIANT
 from bulkmail.model.recipient import Address, BadRow, Recipient
 from bulkmail.model.suppression import SuppressionReason
 from bulkmail.outbox.entries import RowRecord
-from bulkmail.outbox.reader import OutboxReader
-from bulkmail.outbox.shape import noticing_damage
+from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.recipients.remarks import Remarks
 from bulkmail.settings.suppressions import SuppressionSettings
 from bulkmail.text import count, printable

@@ -24,7 +24,7 @@ from bulkmail.model.outcome import Outcome
 from bulkmail.model.recipient import Address
 from bulkmail.model.suppression import MISTAKE_LEAST
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.presets import known_providers
 from bulkmail.suppression.index import SuppressionIndex
 from bulkmail.suppression.store import SqliteSuppressions

@@ -19,7 +19,7 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.route import Route
 from bulkmail.model.shaper import MOST_KEPT, Slowdown, Slowdowns
 from bulkmail.model.timing import Hold
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.rest import SETTING as REST
 from bulkmail.report.rest import recorded as recorded_hold
 from bulkmail.report.slowdowns import SETTING as SLOWDOWNS

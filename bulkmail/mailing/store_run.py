@@ -27,9 +27,8 @@ from bulkmail.cluster.campaigns import (
 from bulkmail.cluster.database import StoreError, connect
 from bulkmail.cluster.session import Session
 from bulkmail.cluster.store import ClusterStore
-from bulkmail.engine.contracts import Connect, Ending, Event, Notice, Outlet
+from bulkmail.engine.contracts import Connect, Ending, Event, Notice, Outlet, Plan, make_shaper
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan, make_shaper
 from bulkmail.mailing.composing import composing
 from bulkmail.mailing.permits import open_permits
 from bulkmail.mailing.relays import Sorted, know_tables
@@ -42,7 +41,7 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import RowFields
 from bulkmail.model.route import MailboxProviders, Route
 from bulkmail.model.tally import Tally
-from bulkmail.outbox.encoding import decode_campaign
+from bulkmail.outbox.entries import decode_campaign
 from bulkmail.settings.presets import known_feedback
 
 if TYPE_CHECKING:

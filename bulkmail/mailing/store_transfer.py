@@ -23,7 +23,7 @@ from bulkmail.mailing.token_keys import with_bounce_key
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.kept_row import KeptPage
 from bulkmail.outbox.copying import CopiedRun, pages_of, write_copy
-from bulkmail.outbox.encoding import encode_campaign
+from bulkmail.outbox.entries import encode_campaign
 from bulkmail.report.rest import STOPPED
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError, OutboxError, SuppressionError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.suppression import ALL_LISTS, SuppressionPolicy, SuppressionRules, campaign_scope, list_scope
-from bulkmail.outbox.reader import OutboxReader, is_outbox
+from bulkmail.outbox.outbox_reader import OutboxReader, is_outbox
 from bulkmail.recipients.screening import REACHED_NO_RECIPIENT, Suppression
 from bulkmail.settings.presets import known_providers
 from bulkmail.settings.suppressions import VARIABLE, SuppressionSettings

@@ -21,7 +21,7 @@ from bulkmail.model.feedback_event import KnownRun
 from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Secret, commands_of
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.suppressions import load_suppressions
 

@@ -9,12 +9,10 @@ from pathlib import Path
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.kept_row import KeptDelivery, KeptPage, KeptRow
 from bulkmail.model.lazy import dataclass
-from bulkmail.outbox import store as stores
-from bulkmail.outbox.counting import IS_COPY
-from bulkmail.outbox.encoding import encode_campaign, storable
+from bulkmail.outbox.entries import IS_COPY, encode_campaign, storable
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
-from bulkmail.outbox.store import statements
+from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.sqlite_file import make_file, make_folder, statements
 
 PAGE = 5_000  # rows
 
@@ -99,8 +97,8 @@ def write_copy(path: Path, run: CopiedRun, pages: Iterable[KeptPage]) -> None:
             (run.started_at, run.ended_at),
         )
 
-    stores.make_folder(path.parent)
-    stores.make_file(path, fill, replace=True)
+    make_folder(path.parent)
+    make_file(path, fill, replace=True)
 
 
 def _add(connection: sqlite3.Connection, page: KeptPage) -> None:

@@ -17,7 +17,7 @@ from bulkmail.model.lazy import dataclass
 from bulkmail.model.recipient import Place
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import PathRecord, RowRecord
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.row_words import Reasons, Variants, words
 from bulkmail.report.run_source import Pass, Run, Source
 

@@ -13,7 +13,7 @@ import msgspec
 from bulkmail.model.breaker import StopRequest
 from bulkmail.model.schedule import say_until
 from bulkmail.model.timing import Hold
-from bulkmail.outbox.shape import Moment
+from bulkmail.outbox.sqlite_file import Moment
 from bulkmail.text import printable
 
 SETTING = "rest"

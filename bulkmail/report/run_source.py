@@ -22,10 +22,9 @@ from bulkmail.model.schedule import Planned
 from bulkmail.model.shaper import Slowdown
 from bulkmail.model.tally import Passes, Tally
 from bulkmail.model.timing import Hold
-from bulkmail.outbox.encoding import decode_fields
-from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, RowRecord
-from bulkmail.outbox.reader import OutboxReader
-from bulkmail.outbox.shape import noticing_damage
+from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, RowRecord, decode_fields
+from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.report.planned import planned_in
 from bulkmail.report.rest import rest_of, stopped_by
 from bulkmail.report.slowdowns import slowdowns_of

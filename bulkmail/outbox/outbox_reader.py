@@ -22,19 +22,15 @@ from bulkmail.model.outcome import Outcome, Reason, Reply, Scope, Stage, Verdict
 from bulkmail.model.recipient import Address, Place, RowFields
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import RowStatus, Tally
-from bulkmail.outbox import finding, jobs, planning, searching, store
-from bulkmail.outbox.counting import IS_COPY, MESSAGES_DELIVERY, by_row, has_copies, read_tally
-from bulkmail.outbox.encoding import STATUS_OF, decode_fields
-from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, PathRecord, RowRecord
-from bulkmail.outbox.finding import FoundDelivery
-from bulkmail.outbox.header import read_header
+from bulkmail.outbox import finding, jobs, sqlite_file
+from bulkmail.outbox.addresses import rows_to, rows_with
+from bulkmail.outbox.entries import IS_COPY, STATUS_OF, AcceptedRow, AttemptRecord, PathRecord, RowRecord, decode_fields
+from bulkmail.outbox.finding import FoundDelivery, Try
 from bulkmail.outbox.lock import holder
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.overlay import Overlay
-from bulkmail.outbox.searching import Try
-from bulkmail.outbox.shape import Moment, noticing_damage
-from bulkmail.outbox.suppressing import rows_to, rows_with
-from bulkmail.outbox.turns import Turns
+from bulkmail.outbox.run_header import MESSAGES_DELIVERY, by_row, has_copies, read_header, read_tally
+from bulkmail.outbox.sqlite_file import Moment, noticing_damage
+from bulkmail.outbox.turns import Overlay, Turns
 
 _PAGE = 1_000
 _RECORDS = """
@@ -120,7 +116,7 @@ class OutboxReader:
     is how many deliveries crashes have left in doubt, `recovered_at` when the last of them was noticed.
     """
 
-    def __init__(self, opened: store.Store, *, owns: bool) -> None:
+    def __init__(self, opened: sqlite_file.Store, *, owns: bool) -> None:
         """For `open()` and `over()` only."""
         self._store = opened
         self._owns = owns
@@ -142,11 +138,11 @@ class OutboxReader:
     def open(cls, path: Path) -> Self:
         """The run at `path`, as it is now.  Raises `OutboxError` for what is not an outbox of ours."""
         path = path.resolve()
-        store.check_exists(path)
-        store.put_in_order(path)
-        opened = store.connect(path, writes=False)
+        sqlite_file.check_exists(path)
+        sqlite_file.put_in_order(path)
+        opened = sqlite_file.connect(path, writes=False)
         try:
-            store.check_identity(opened)
+            sqlite_file.check_identity(opened)
             with opened.reading() as connection:
                 connection.execute("PRAGMA query_only = ON")
                 connection.execute("PRAGMA trusted_schema = OFF")
@@ -207,7 +203,7 @@ class OutboxReader:
     def planned(self, now: float, *, zone_column: str = "", fallback: str = "") -> Planned:
         """The rows never tried by their planned times; those without a value in `zone_column` count as `fallback`."""
         with self._store.reading() as connection, noticing_damage(self.name):
-            found = planning.planned(connection, now, zone_column=zone_column, fallback=fallback)
+            found = jobs.planned(connection, now, zone_column=zone_column, fallback=fallback)
             unfolded = len(self._overlay(connection).accepted)  # the tables have them as due still
             return replace(found, at_once=max(0, found.at_once - unfolded))
 
@@ -367,7 +363,7 @@ class OutboxReader:
         Also the id to go on behind; 0 at the end.
         """
         with self._store.reading() as connection, noticing_damage(self.name):
-            found = searching.find_page(connection, after=after, status=status, address=address, limit=limit)
+            found = finding.find_page(connection, after=after, status=status, address=address, limit=limit)
         rows = list(dict.fromkeys(row for _, row in found))
         return self.records(rows), found[-1][0] if len(found) == limit else 0
 
@@ -382,12 +378,12 @@ class OutboxReader:
     def tries_after(self, after: int, limit: int) -> list[Try]:
         """The tries behind the id `after`, in the order in which they ended, without those that are not folded yet."""
         with self._store.reading() as connection, noticing_damage(self.name):
-            return msgspec.convert(searching.tries_after(connection, after, limit), list[Try])
+            return msgspec.convert(finding.tries_after(connection, after, limit), list[Try])
 
     def tries_of(self, row: int) -> list[Try]:
         """The tries of a row and of its copies, in the order in which they ended."""
         with self._store.reading() as connection, noticing_damage(self.name):
-            return msgspec.convert(searching.tries_of(connection, row), list[Try])
+            return msgspec.convert(finding.tries_of(connection, row), list[Try])
 
     def reached(self) -> Iterator[str]:
         """`Address.key` of each recipient who has the message, or may have it (in doubt); of a rehearsal, none."""
@@ -512,7 +508,7 @@ def is_outbox(path: Path) -> bool:
     """Whether the file looks like an outbox from outside; False for one that cannot be read."""
     try:
         with path.open("rb") as file:
-            return store.looks_like_outbox(file.read(72))
+            return sqlite_file.looks_like_outbox(file.read(72))
     except OSError:
         return False
 

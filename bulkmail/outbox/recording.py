@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.recipient import BadRow, PlainRows, Recipient
-from bulkmail.outbox.encoding import encode_fields, encode_texts, storable
-from bulkmail.outbox.entries import Entry, ReadyMade
-from bulkmail.outbox.store import statements
+from bulkmail.outbox.entries import Entry, ReadyMade, encode_fields, encode_texts, storable
+from bulkmail.outbox.sqlite_file import statements
 
 _RECORDABLE = frozenset({Status.PENDING, Status.INVALID, Status.FILTERED, Status.SUPPRESSED, Status.DUPLICATE})
 _PENDING = Status.PENDING  # by a name of ours: looking it up in the enum costs more than what is done with it

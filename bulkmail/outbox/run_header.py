@@ -1,20 +1,24 @@
-"""How many rows and copies have come to what, kept up to date without counting again."""
+"""What an outbox says of the run as a whole: its header, and how many rows and copies have come to what."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from bulkmail.model.delivery import Status
-from bulkmail.model.tally import Tally
-from bulkmail.outbox.encoding import STATUS_OF
-from bulkmail.outbox.settling import Change
+import msgspec
 
-# A row's deliveries follow one another, its own recipient first, and ids are dense.
-IS_COPY = "EXISTS (SELECT 1 FROM delivery AS before WHERE before.id = {0}.id - 1 AND before.row = {0}.row)"
-"""Whether a delivery goes to another address of its row than the recipient's own; to be formatted with its alias."""
+from bulkmail.model.campaign import Campaign
+from bulkmail.model.delivery import Status
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.tally import Tally
+from bulkmail.outbox.entries import IS_COPY, STATUS_OF, decode_campaign
+from bulkmail.outbox.settling import Change
+from bulkmail.outbox.sqlite_file import Moment, damaged, noticing_damage
+
+# -- How many rows and copies have come to what, kept up to date without counting again.
+
 
 _BY_STATUS = f"""
     SELECT {IS_COPY.format("d")}, d.status, count(*) FROM delivery AS d WHERE d.status <> 'grouped' GROUP BY 1, 2
@@ -120,3 +124,75 @@ class RunningTally:
         for is_copy, before, after in moves:
             self._counts[is_copy][before] -= 1
             self._counts[is_copy][after] += 1
+
+
+# -- What an outbox says of the run as a whole.
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The run, its campaign (None for ready-made messages) and the caller's notes.  Times are wall-clock seconds.
+
+    `loaded_at` is None while rows are missing, `started_at` before the first message, `ended_at` before the end.
+    """
+
+    run_id: str
+    created_at: float
+    loaded_at: float | None
+    started_at: float | None
+    ended_at: float | None
+    allow_duplicates: bool
+    recovered: int
+    recovered_at: float | None
+    campaign: Campaign | None
+    settings: Mapping[str, str]
+
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether the run reaches no recipient of its list, whatever its rows say.  Decided once, when it is made."""
+        return is_rehearsal(self.settings)
+
+
+REHEARSAL = "rehearsal"
+
+
+def is_rehearsal(settings: Mapping[str, str]) -> bool:
+    """The same from the settings alone."""
+    return settings.get(REHEARSAL) == "yes"
+
+
+_RUN = tuple[str, Moment, Moment | None, Moment | None, Moment | None, int, int, Moment | None, int]
+
+
+def read_header(connection: sqlite3.Connection, name: str) -> Header:
+    """The header of the outbox called `name`.  Raises `OutboxError` when it does not fit the rows."""
+    run = connection.execute(
+        "SELECT run_id, created_at, loaded_at, started_at, ended_at, allow_duplicates, recovered, recovered_at,"
+        " row_count FROM run"
+    ).fetchone()
+    if run is None:
+        raise damaged(name, "it does not say which run it is")
+    try:
+        msgspec.convert(run, _RUN)
+        settings = dict(connection.execute("SELECT key, value FROM setting"))
+        msgspec.convert(settings, dict[str, str])
+    except msgspec.ValidationError as error:
+        raise damaged(name, f"what it says of the run cannot be read: {error}") from error
+    if run[2] is not None and run[-1] != (rows := count_rows(connection)):
+        raise damaged(name, f"it should have {run[-1]:,} rows and has {rows:,}")
+    found = connection.execute("SELECT content FROM campaign").fetchone()
+    with noticing_damage(name, "its campaign"):
+        campaign = decode_campaign(found[0]) if found else None
+    run_id, created_at, loaded_at, started_at, ended_at, allow_duplicates, recovered, recovered_at, _ = run
+    return Header(
+        run_id=run_id,
+        created_at=created_at,
+        loaded_at=loaded_at,
+        started_at=started_at,
+        ended_at=ended_at,
+        allow_duplicates=bool(allow_duplicates),
+        recovered=recovered,
+        recovered_at=recovered_at,
+        campaign=campaign,
+        settings=settings,
+    )
