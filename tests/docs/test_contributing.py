@@ -51,6 +51,7 @@ def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_new_list_format_is_one_module_and_one_line(campaign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(list_source, "FORMATS", dict(list_source.FORMATS))
     run("a list format")
@@ -60,6 +61,7 @@ def test_new_list_format_is_one_module_and_one_line(campaign: Path, monkeypatch:
     assert "1 accepted" in says("bulkmail send --yes")
 
 
+@pytest.mark.slow
 def test_new_check_is_a_function_and_a_row(campaign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (campaign / "people.vcf").rename(campaign / "people.csv").write_text("email,name\nb@shop.test,Ann\n")
     file = campaign / "campaign.toml"

@@ -1,6 +1,7 @@
 """The guides are what happens: their files are written, their commands run in order, their output compared.
 
-A block `LANGUAGE FILE` is a file, and `console` are commands with what they say.  A line `…` stands for any lines.
+A block below a line with a file's name is that file, `console` are commands with what they say.  A line `…` stands
+for any lines.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def play(block: Block) -> None:
         assert agrees(shown, said), f"{block}: $ {command}\n{said}"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
 def test_guide_is_what_happens(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
