@@ -173,6 +173,7 @@ async def send(
     trace: Trace | None,
     is_asking: bool,
     expected: int | None,
+    is_detached: bool,
 ) -> int:
     """Loads the campaign, unless it is in the store already, and sends it with this process as one of its workers."""
     rehearses = is_rehearsal(settings, order)
@@ -195,6 +196,16 @@ async def send(
         else:
             await _refuse_changed(place, stored, settings, order)
             stored = await _going_on(place, connection, stored)
+    if is_detached:
+        named = place.named(settings.name)
+        if not note_result({"store": place.shown, "campaign": stored.name, "rows": stored.rows}):
+            click.echo(f"{count(stored.rows, 'row')} of {place.where(stored.name)} are left to the workers.")
+            for line in (
+                *step("To add a worker", f"bulkmail worker {shlex.quote(shown(place.url))}"),
+                *step("To watch them", f"bulkmail status {named} --watch"),
+            ):
+                click.echo(line)
+        return EXIT_OK
     return await work(place, stored, keys=keys, passwords=passwords, progress=progress, trace=trace, targets=targets)
 
 

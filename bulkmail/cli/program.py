@@ -43,6 +43,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("bulkmail.cli.serve", "Serve the unsubscribe page, one-click unsubscribe and webhooks."),
     "console": ("bulkmail.cli.console", "Open a page to write, rehearse, send and watch campaigns."),
     "relay": ("bulkmail.cli.relay", "Test a mail server and show what it supports."),
+    "worker": ("bulkmail.cli.worker", "Send from a store, together with other machines."),
+    "workers": ("bulkmail.cli.workers", "Show the workers that send from a store."),
     "store": ("bulkmail.cli.store", "Make, upgrade and check a store in PostgreSQL."),
     "doctor": ("bulkmail.cli.doctor", "Look at the installation and say what is missing."),
     "sandbox": ("bulkmail.cli.sandbox", "Run a test mail server that keeps all mail and delivers none."),

@@ -118,6 +118,7 @@ Examples:
 @trace_option
 @notify_option
 @store_option
+@click.option("--detach", is_flag=True, help="With --store: load the campaign and leave the sending to workers.")
 @click.option("--new", "start_over", is_flag=True, help="Start over: send to all, whatever an earlier run did.")
 @click.option(
     "--changed", "only_unreached", is_flag=True, help="Send the changed message or list to those not reached yet."
@@ -152,6 +153,9 @@ def command(campaign: str | None, **options: Any) -> int:
     yes, expected = options.pop("yes"), options.pop("expect")
     store = options.pop("store")
     place = StorePlace(store) if store is not None else None
+    is_detached = options.pop("detach")
+    if is_detached and place is None:
+        raise ConfigError("--detach leaves the sending to workers of a store", hint="add --store URL")
     if place is not None:
         refuse_flags_of_files(click.get_current_context())
     test_to, row, from_stdin = options.pop("test_to"), options.pop("row"), options.pop("password_stdin")
@@ -199,6 +203,7 @@ def command(campaign: str | None, **options: Any) -> int:
                 trace=trace,
                 is_asking=is_asking,
                 expected=expected,
+                is_detached=is_detached,
             )
         with progress:
             mailing = await order_mailing(

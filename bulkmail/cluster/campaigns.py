@@ -103,6 +103,13 @@ _NOTHING_LEFT = """
 """
 
 
+_DUE_SHARDS = """
+    SELECT s.campaign, s.lane, count(*)::integer AS n FROM shard s JOIN campaign c ON c.id = s.campaign
+    WHERE c.state IN ('canary', 'sending') AND (s.is_canary OR c.state = 'sending') AND s.holder IS NULL
+        AND s.due_at <= clock_timestamp() GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
 async def find_campaign(connection: Connection, url: str, name: str) -> StoredCampaign | None:
     """The campaign of that name, if there is one.  Raises `StoreError`."""
     with saying(url):
@@ -154,23 +161,22 @@ async def senders(connection: Connection, url: str, campaign: int | None = None)
         ]
 
 
-async def begin_work(connection: Connection, url: str, session: int, campaign: int) -> None:
-    """The session sends from this campaign from now on.  Raises `StoreError`, also while another one does."""
+async def due_shards(connection: Connection, url: str) -> list[tuple[int, int, int]]:
+    """Campaign, lane and how many shards of it are due and held by no worker.  Raises `StoreError`."""
     with saying(url):
-        async with connection.transaction():
-            await connection.execute("SELECT 1 FROM campaign WHERE id = $1 FOR UPDATE", campaign)
-            found = [each for each in await senders(connection, url, campaign) if each.session != session]
-            if found:
-                raise StoreError(
-                    f"the campaign is being sent by {found[0]}, and several machines cannot send from it together yet",
-                    hint="wait for its end, or stop it first",
-                )
-            await connection.execute(
-                "INSERT INTO work (session, campaign) VALUES ($1, $2) ON CONFLICT DO NOTHING", session, campaign
-            )
-            await connection.execute(
-                "UPDATE campaign SET started_at = coalesce(started_at, clock_timestamp()) WHERE id = $1", campaign
-            )
+        found = await connection.fetch(_DUE_SHARDS)
+    return [(record["campaign"], record["lane"], record["n"]) for record in found]
+
+
+async def begin_work(connection: Connection, url: str, session: int, campaign: int) -> None:
+    """The session sends from this campaign from now on.  Raises `StoreError`."""
+    with saying(url):
+        await connection.execute(
+            "INSERT INTO work (session, campaign) VALUES ($1, $2) ON CONFLICT DO NOTHING", session, campaign
+        )
+        await connection.execute(
+            "UPDATE campaign SET started_at = coalesce(started_at, clock_timestamp()) WHERE id = $1", campaign
+        )
 
 
 async def end_work(connection: Connection, url: str, session: int, campaign: int) -> None:

@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 
 from bulkmail.cluster.database import SCHEMA, StoreError, saying, shown
+from bulkmail.cluster.dispatch import apply_schema
 from bulkmail.model.lazy import dataclass
 
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-VERSION = 2
+VERSION = 3
 OLDEST_SERVER = 13
 CLOCKS_APART = 60.0  # seconds
+TABLES = (
+    *("campaign", "session", "shard", "row", "delivery", "attempt", "setting", "part", "work", "pace", "relay", "seat"),
+    *("account", "spent", "reserved", "pause", "ramp"),
+)
 _LOCK = 0x62756C6B  # of the advisory lock: two administrators at once
 _VERSION_TABLE = "CREATE TABLE version (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
 
@@ -41,6 +46,7 @@ async def create(connection: Connection, url: str) -> None:
             await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
             await connection.execute(_VERSION_TABLE)
             await _apply(connection, after=0)
+            await apply_schema(connection)
 
 
 async def upgrade(connection: Connection, url: str) -> tuple[int, int]:
@@ -50,6 +56,7 @@ async def upgrade(connection: Connection, url: str) -> tuple[int, int]:
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
             before = await require(connection, url, at_most=VERSION, at_least=0)
             await _apply(connection, after=before)
+            await apply_schema(connection)
     return before, VERSION
 
 
@@ -81,10 +88,9 @@ async def check(connection: Connection, url: str) -> list[Remark]:
 
 
 async def _rights(connection: Connection) -> list[Remark]:
-    tables = ("campaign", "session", "shard", "row", "delivery", "attempt", "setting", "part", "work")
     missing = [
         table
-        for table in tables
+        for table in TABLES
         if not await connection.fetchval(
             "SELECT bool_and(has_table_privilege($1, p)) FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) AS p",
             f"{SCHEMA}.{table}",

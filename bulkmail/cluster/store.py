@@ -25,6 +25,7 @@ from bulkmail.model.tally import Tally
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
+FED = 0.1  # seconds after which an engine that is fed with shards looks for more
 LOOK = 1.0  # seconds after which shards that others hold are looked at again
 _STATUS_OF = {status.value: status for status in Status}
 _from_json = msgspec.json.Decoder(dict[str, object], float_hook=read_number).decode
@@ -60,6 +61,7 @@ _GIVE_BACK = (
     f"UPDATE shard s SET holder = NULL, due_at = {_END_OF_SHARD} WHERE s.campaign = $1 AND s.holder = $2"
     " AND ($3::integer IS NULL OR s.lane = $3)"
     " AND NOT EXISTS (SELECT 1 FROM unnest($4::bigint[]) AS o (id) WHERE o.id BETWEEN s.first_id AND s.last_id)"
+    " RETURNING s.id"
 )
 # When there may be more: a shard without a holder by its due time, one that another holds in a second.
 _MORE = """
@@ -109,6 +111,8 @@ class ClusterStore:
         self._row_of: dict[int, int] = {}  # of deliveries that are out, where rows share messages
         self._is_grouped = False
         self._asking: set[asyncio.Task[Any]] = set()
+        self._is_finished = False
+        self._fed: dict[tuple[int, int], asyncio.Event] | None = None  # shards held, by lane, until each is given back
         self._journal = ClusterJournal(session, campaign, out=self._out, clock=clock)
 
     @classmethod
@@ -127,6 +131,37 @@ class ClusterStore:
                 await connection.fetchval("SELECT 1 FROM part WHERE campaign = $1 LIMIT 1", store.campaign)
             )
         return store
+
+    def feed(self) -> None:
+        """From now on this store holds the shards that `hold()` is asked for, and no others, until `finish()`."""
+        self._fed = {}
+
+    def finish(self) -> None:
+        """No more shards are held: the engine ends when it is through with those that are."""
+        self._is_finished = True
+
+    async def hold(self, lane: int) -> int | None:
+        """Claims a shard of `lane`; None when none is due.  Raises `StoreError`."""
+        async with self._reading:
+            connection = await self._connected()
+            with saying(self._session.url):
+                number = await connection.fetchval(_CLAIM, self._session.id, self.campaign, lane)
+        if number is not None and self._fed is not None:
+            self._fed[lane, number] = asyncio.Event()
+        return None if number is None else int(number)
+
+    async def until_given_back(self, lane: int, shard: int) -> None:
+        """Waits until nothing of the shard is left that is due, or the claims are lost."""
+        if self._fed is not None and (ended := self._fed.get((lane, shard))) is not None:
+            epoch = self.epoch
+            while not ended.is_set() and self.epoch == epoch:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(ended.wait(), LOOK)
+            self._fed.pop((lane, shard), None)
+
+    def _ended(self, key: tuple[int, int]) -> None:
+        if self._fed is not None and (event := self._fed.pop(key, None)) is not None:
+            event.set()
 
     def rows_of(self, row: int) -> tuple[RowFields, ...]:
         """The fields of all rows that share the message of `row`, which was claimed; none if it has its own."""
@@ -175,6 +210,8 @@ class ClusterStore:
 
     async def aclose(self) -> None:
         """Gives back what is held.  What is marked without an outcome stays so: its shards stay held with it."""
+        for key in list(self._fed or ()):
+            self._ended(key)
         for task in self._asking:
             task.cancel()
         await asyncio.gather(*self._asking, return_exceptions=True)
@@ -225,7 +262,9 @@ class ClusterStore:
             del self._out[number]  # the engine knows by the epoch that these are lost
         while True:
             found = await connection.fetch(due, self.campaign, session, lane, list(self._out), limit)
-            if found or await connection.fetchval(_CLAIM, session, self.campaign, lane) is None:
+            if found or self._fed is not None:
+                break
+            if await connection.fetchval(_CLAIM, session, self.campaign, lane) is None:
                 break
         if self._session.epoch != epoch:
             return Claim([], 0.0, self._session.epoch)
@@ -236,7 +275,12 @@ class ClusterStore:
                 await self._know_shared(connection, found)
             return Claim([_job(record, now) for record in found], 0.0, epoch)
         out = list(self._out)
-        await connection.execute(_GIVE_BACK.format(self.campaign), self.campaign, session, lane, out)
+        freed = await connection.fetch(_GIVE_BACK.format(self.campaign), self.campaign, session, lane, out)
+        if self._fed is not None:
+            for record in freed:
+                self._ended((lane, record["id"]))
+            if not self._is_finished:
+                return Claim([], now + FED, epoch)
         wait = await connection.fetchval(_MORE.format(self.campaign), self.campaign, session, lane, out, LOOK)
         self._is_dry[lane] = wait is None
         return Claim([], math.inf if wait is None else now + max(0.05, wait), epoch)

@@ -17,6 +17,7 @@ from bulkmail.model.delivery import Attempt, Claim, Delivery, Job, Message, Writ
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Pace
+from bulkmail.model.rate import RateLimiter
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import MailboxProviders, Route
 from bulkmail.model.shaper import Feedback, Shaper, Slowdown
@@ -275,8 +276,18 @@ class Plan:
     rng: Callable[[], float] = random.random
 
 
-def make_shaper(lanes: MailboxProviders, pace: Pace, *, known: Iterable[Slowdown] = ()) -> Shaper:
-    """Keeps the rates of a campaign and lowers them; `known` are the slowdowns of the past, in monotonic seconds."""
+def make_shaper(
+    lanes: MailboxProviders, pace: Pace, *, known: Iterable[Slowdown] = (), limiter: RateLimiter | None = None
+) -> Shaper:
+    """Keeps the rates of a campaign and lowers them; `known` are the slowdowns of the past, in monotonic seconds.
+
+    `limiter` is one that other workers share.
+    """
     return Shaper(
-        lanes, rate=pace.rate, relay_backoff=pace.relay_backoff, provider_backoff=pace.provider_backoff, known=known
+        lanes,
+        rate=pace.rate,
+        relay_backoff=pace.relay_backoff,
+        provider_backoff=pace.provider_backoff,
+        known=known,
+        limiter=limiter,
     )

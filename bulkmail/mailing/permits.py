@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import reduce
 
@@ -23,6 +23,7 @@ from bulkmail.outbox.ledger import (
     VARIABLE,
     Allowance,
     Ledger,
+    QuotaLedger,
     account_of,
     ledger_path,
     open_ledger,
@@ -51,8 +52,10 @@ class AccountPermit:
         allowance: Allowance | None = None,
         windows: Windows = ALWAYS,
         start: float | None = None,
+        open_ledger: Callable[[str], QuotaLedger] = open_ledger,
     ) -> None:
         self.account = account
+        self._open_ledger = open_ledger
         self._allowance = allowance
         self._windows = windows
         self._start = Hold(start, START) if start is not None else None
@@ -119,7 +122,7 @@ class AccountPermit:
             log.warning("the next run will not know that the quota is used up", extra={"why": str(error)})
 
     def _write_pause(self, seconds: float, why: str, now: float) -> None:
-        with open_ledger(self.account) as ledger:
+        with self._open_ledger(self.account) as ledger:
             ledger.pause(seconds, why, now)
 
     async def settle(self, now: float) -> None:
@@ -131,9 +134,16 @@ class AccountPermit:
 
 @asynccontextmanager
 async def open_permits(
-    routes: Sequence[Route], pace: Pace, *, run_id: str, is_rehearsal: bool
+    routes: Sequence[Route],
+    pace: Pace,
+    *,
+    run_id: str,
+    is_rehearsal: bool,
+    shared: Callable[[str], QuotaLedger] | None = None,
 ) -> AsyncIterator[list[Limits | None]]:
     """The permits of `routes`, in their order; None for those that deliver nothing.
+
+    `shared` makes the ledger of an account that other machines use, too, in place of the one of this machine.
 
     A rehearsal with real relays keeps to their quotas, since their mail counts there, but at any hour.  Raises
     `OutboxError` when a quota or a ramp cannot be kept because the ledger cannot be used.
@@ -144,12 +154,19 @@ async def open_permits(
     with ExitStack() as stack:
 
         def permit_of(account: str, quota: Quota) -> AccountPermit:
-            ledger = find_ledger(account, is_needed=quota != NO_QUOTA or ramp is not None)
+            is_needed = quota != NO_QUOTA or ramp is not None
+            ledger: QuotaLedger | None = None
+            if shared is None:
+                ledger = find_ledger(account, is_needed=is_needed)
+            elif is_needed:
+                ledger = shared(account)
             allowance = None
             if ledger is not None:
                 stack.enter_context(ledger)
                 allowance = Allowance(ledger, quota=quota, ramp=ramp, campaign=run_id)
-            return AccountPermit(account, allowance=allowance, windows=windows, start=start)
+            return AccountPermit(
+                account, allowance=allowance, windows=windows, start=start, open_ledger=shared or open_ledger
+            )
 
         for account, quota in quotas_of(routes, pace.quota).items():
             by_account[account] = await to_thread.run_sync(permit_of, account, quota)

@@ -25,14 +25,17 @@ from bulkmail.cluster.campaigns import (
     set_state,
 )
 from bulkmail.cluster.database import StoreError, connect
+from bulkmail.cluster.pacing import Shared, SharedLimiter
 from bulkmail.cluster.session import Session
 from bulkmail.cluster.store import ClusterStore
 from bulkmail.engine.contracts import Connect, Ending, Event, Notice, Outlet, Plan, make_shaper
+from bulkmail.engine.contracts import Connection as Connected
 from bulkmail.engine.engine import Engine
 from bulkmail.mailing.composing import composing
-from bulkmail.mailing.permits import open_permits
+from bulkmail.mailing.permits import is_counted, open_permits
 from bulkmail.mailing.relays import Sorted, know_tables
 from bulkmail.mailing.run_record import RestNote, SlowdownNote, from_settings
+from bulkmail.mailing.store_ledger import StoreLedger
 from bulkmail.model.breaker import StopRequest
 from bulkmail.model.campaign import NO_KEYS, Campaign, Keys
 from bulkmail.model.errors import ConfigError
@@ -42,6 +45,7 @@ from bulkmail.model.recipient import RowFields
 from bulkmail.model.route import MailboxProviders, Route
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import decode_campaign
+from bulkmail.outbox.ledger import account_of
 from bulkmail.settings.presets import known_feedback
 
 if TYPE_CHECKING:
@@ -102,6 +106,7 @@ class StoreRun:
     _engine: Engine | None = None
     _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _store: ClusterStore | None = None
+    _shared: Shared | None = None
     _is_stopped: bool = False
 
     @classmethod
@@ -109,6 +114,11 @@ class StoreRun:
         """As it was loaded; `pace` in place of the one it was loaded with.  Raises `StoreError`, `OutboxError`."""
         routes, recorded = from_settings(stored.settings, Path(stored.name))
         return cls(url, stored, campaign_of(stored), routes, pace or recorded, keys)
+
+    @property
+    def store(self) -> ClusterStore | None:
+        """Where the deliveries come from, while it is being sent."""
+        return self._store
 
     @property
     def run_id(self) -> str:
@@ -131,8 +141,20 @@ class StoreRun:
         if self._engine is not None:
             self._engine.stop()
 
-    async def send(self, session: Session, connects: Sequence[Connect], *, observe: Callable[[Event], None]) -> Ending:
-        """Delivers what is open, among other workers, until nothing is left or the campaign is stopped."""
+    async def send(
+        self,
+        session: Session,
+        connects: Sequence[Connect],
+        *,
+        observe: Callable[[Event], None],
+        fed: bool = False,
+        ready: Callable[[], None] = lambda: None,
+    ) -> Ending:
+        """Delivers what is open, among other workers, until nothing is left or the campaign is stopped.
+
+        With `fed` only the shards that `store` is told to hold, until that is finished; `ready` is called when it can
+        be told.
+        """
         await know_tables()
         notes = StoreNotes(self.url, self.stored.id, self.stored.settings)
         async with AsyncExitStack() as stack:
@@ -140,7 +162,12 @@ class StoreRun:
             stack.push_async_callback(_close, connection)
             stack.push_async_callback(notes.aclose)
             self._store = await ClusterStore.open(session, self.stored.name)
+            if fed:
+                self._store.feed()
             await begin_work(connection, self.url, session.id, self.stored.id)
+            ready()
+            self._shared = Shared(self.url, lambda: session.id)
+            stack.push_async_callback(self._shared.aclose)
             try:
                 ending = await self._watched(connection, connects, notes, observe)
             finally:
@@ -186,22 +213,38 @@ class StoreRun:
 
     async def _send(self, connects: Sequence[Connect], notes: StoreNotes, observe: Callable[[Event], None]) -> Ending:
         assert self._store is not None  # noqa: S101
+        shared = self._shared
+        assert shared is not None  # noqa: S101
         slowing = SlowdownNote(notes, observe)
         note = RestNote(notes, slowing.observe)
         lanes = lanes_in(self.stored.settings, len(self.routes))
         providers = providers_in(self.stored.settings)
         async with (
-            open_permits(self.routes, self.pace, run_id=self.run_id, is_rehearsal=self.stored.is_rehearsal) as permits,
+            open_permits(
+                self.routes,
+                self.pace,
+                run_id=self.run_id,
+                is_rehearsal=self.stored.is_rehearsal,
+                shared=lambda account: StoreLedger(self.url, account),
+            ) as permits,
             composing(self, keys=self.keys, on_message=None, processes=1, observe=note.observe) as (compose, sign),
         ):
             plan = Plan(
                 self._store,
                 compose=compose,
-                outlets=[Outlet(*means) for means in zip(self.routes, connects, permits, strict=True)],
+                outlets=[
+                    Outlet(route, self._taking_turns(route, connect), permit)
+                    for route, connect, permit in zip(self.routes, connects, permits, strict=True)
+                ],
                 serving={lane: numbers for lane, numbers in lanes.serving.items() if numbers},
                 pace=self.pace,
                 lanes=providers,
-                shaper=make_shaper(providers, self.pace, known=slowing.known()),
+                shaper=make_shaper(
+                    providers,
+                    self.pace,
+                    known=slowing.known(),
+                    limiter=SharedLimiter(shared, key_of=self._key_of),
+                ),
                 providers=lanes.providers,
                 feedback=known_feedback(),
                 sign=sign,
@@ -218,6 +261,32 @@ class StoreRun:
         note.ended(ending)
         slowing.ended()
         return ending
+
+    def _key_of(self, name: str) -> str:
+        """The key in the store of a rate: a relay's is its account's, which other campaigns use, too."""
+        for route in self.routes:
+            if name == f"relay {route.label}":
+                return f"account {account_of(route.relay)}"
+        return f"{self.stored.id} {name}"
+
+    def _taking_turns(self, route: Route, connect: Connect) -> Connect:
+        """Opens sessions when the workers together may: one at a time while the relay fails or is not known."""
+        shared, key = self._shared, account_of(route.relay)
+        if shared is None or not is_counted(route):
+            return connect
+
+        async def opened() -> Connected:
+            while wait := await shared.opening(key):  # noqa: ASYNC110 - another worker ends it, in the store
+                await anyio.sleep(min(wait, LOOK))
+            try:
+                connection = await connect()
+            except Exception:
+                await shared.opened(key, well=False)
+                raise
+            await shared.opened(key, well=True)
+            return connection
+
+        return opened
 
     async def _planned_until(self) -> float:
         """The last planned time, wall-clock seconds, that is waited for; 0 for none."""

@@ -294,9 +294,15 @@ class Shaper:
         relay_backoff: Backoff = RELAY_BACKOFF,
         provider_backoff: Backoff = PROVIDER_BACKOFF,
         known: Iterable[Slowdown] = (),
+        limiter: RateLimiter | None = None,
     ) -> None:
-        """`known` is what relays and providers complained of before: they are treated as they were then."""
-        self._limiter = RateLimiter({CAMPAIGN: rate} if rate else {})
+        """`known` is what relays and providers complained of before: they are treated as they were then.
+
+        `limiter` is one that others share.
+        """
+        self._limiter = limiter if limiter is not None else RateLimiter()
+        if rate is not None:
+            self._limiter.turn(CAMPAIGN, rate, 0.0)
         self._providers = providers
         self._relay_backoff = relay_backoff
         self._provider_backoff = provider_backoff

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 import anyio.to_thread
 
@@ -77,6 +78,35 @@ def ledger_path(folder: Path, account: str) -> Path:
     """The file of `account`: a name that people recognise, and a digest that keeps accounts apart."""
     readable = re.sub(r"[^a-z0-9.@_-]+", "-", account.lower())[:60].strip("-.")
     return folder / f"{readable}-{blake2b(account.encode('utf-8', 'surrogatepass'), digest_size=4).hexdigest()}.ledger"
+
+
+class QuotaLedger(Protocol):
+    """What counts the recipients of one account, for all who share it; a context manager that closes it.
+
+    Every method may raise `BulkmailError`.
+    """
+
+    def __enter__(self) -> QuotaLedger: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+    def reserve(
+        self,
+        wanted: int,
+        now: float,
+        *,
+        quota: Quota = NO_QUOTA,
+        ramp: Ramp | None = None,
+        campaign: str = "",
+        hold: float = HOLD,
+    ) -> Reservation | Hold:
+        """The right to send to up to `wanted` recipients (1 or more), within `hold` seconds."""
+
+    def settle(self, reservation: Reservation, used: int, now: float) -> None:
+        """Of `reservation`, `used` recipients were sent to, the last of them by `now`; the others are given back."""
+
+    def pause(self, seconds: float, why: str, now: float) -> float:
+        """Pauses the account for `seconds`, two days at most; returns until when.  A longer pause stays."""
 
 
 class Ledger:
@@ -328,7 +358,7 @@ class Allowance:
     """
 
     def __init__(
-        self, ledger: Ledger, *, quota: Quota = NO_QUOTA, ramp: Ramp | None = None, campaign: str = ""
+        self, ledger: QuotaLedger, *, quota: Quota = NO_QUOTA, ramp: Ramp | None = None, campaign: str = ""
     ) -> None:
         self._ledger = ledger
         self._quota = quota

@@ -1,0 +1,121 @@
+"""Handing out shards to workers: the only file that knows procrastinate, which keeps its jobs in the same PostgreSQL.
+
+A job is "take one shard of this lane of this campaign, and send it".  It says nothing about a message: what may be sent
+is decided by the tables, so that a job that is lost, or done twice, costs time and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from anyio import to_thread
+
+from bulkmail.cluster.database import SCHEMA
+from bulkmail.model.errors import ConfigError
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+    from procrastinate import App
+
+log = logging.getLogger("bulkmail.cluster")
+
+TASK = "bulkmail.serve"
+HEARTBEAT = 3.0  # seconds
+GONE_AFTER = 15.0  # seconds without a heartbeat after which a worker's jobs are given to others
+POLLING = 1.0  # seconds between two looks for jobs, where no notification comes
+AGAIN = 1.0  # seconds after which the loop is started again that ended
+
+Serve = Callable[[int, int], Awaitable[None]]
+"""Takes one shard of a campaign's lane and sends it; gets the numbers of both."""
+
+
+def needed() -> Any:
+    """procrastinate.  Raises `ConfigError` where it is not installed."""
+    try:
+        import procrastinate
+    except ImportError as error:
+        raise ConfigError(
+            "a worker needs procrastinate, which is not installed", hint="pip install 'bulkmail[postgres]'"
+        ) from error
+    return procrastinate
+
+
+async def apply_schema(connection: Connection) -> None:
+    """The tables of procrastinate beside ours, unless they are there."""
+    if await connection.fetchval("SELECT to_regclass($1)", f"{SCHEMA}.procrastinate_jobs") is not None:
+        return
+    needed()
+    script = files("procrastinate.sql").joinpath("schema.sql")
+    await connection.execute(f"SET LOCAL search_path TO {SCHEMA}")
+    await connection.execute(await to_thread.run_sync(script.read_text, "utf-8"))
+
+
+class Dispatch:
+    """One worker's part in handing out shards; a context manager."""
+
+    def __init__(self, url: str, serve: Serve, *, shards: int) -> None:
+        """`shards` is how many this worker holds at a time."""
+        procrastinate = needed()
+        self._shards = shards
+        connector = procrastinate.PsycopgConnector(
+            conninfo=url, kwargs={"options": f"-c search_path={SCHEMA}"}, min_size=1, max_size=4, timeout=10
+        )
+        self._app: App = procrastinate.App(connector=connector)
+
+        @self._app.task(name=TASK, queue="bulkmail")  # type: ignore[untyped-decorator]
+        async def work(campaign: int, lane: int) -> None:
+            await serve(campaign, lane)
+
+        self._task = work
+
+    async def __aenter__(self) -> Dispatch:
+        await self._app.open_async()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with suppress(Exception):
+            await self._app.close_async()
+
+    async def offer(self, campaign: int, lane: int, slots: int) -> None:
+        """Sees to it that `slots` jobs for this lane wait or are at work."""
+        from procrastinate.exceptions import AlreadyEnqueued
+
+        for number in range(slots):
+            lock = f"{campaign}/{lane}/{number}"
+            with suppress(AlreadyEnqueued):
+                await self._task.configure(queueing_lock=lock, lock=lock).defer_async(campaign=campaign, lane=lane)
+
+    async def run(self) -> None:
+        """Works until it is cancelled.
+
+        procrastinate forgets a worker that stood still for a while, and its loop ends then: it is started again.
+        """
+        while True:
+            try:
+                await self._app.run_worker_async(
+                    queues=["bulkmail"],
+                    concurrency=self._shards,
+                    wait=True,
+                    fetch_job_polling_interval=POLLING,
+                    install_signal_handlers=False,
+                    update_heartbeat_interval=HEARTBEAT,
+                    stalled_worker_timeout=GONE_AFTER,
+                    delete_jobs="always",
+                    shutdown_graceful_timeout=2.0,
+                )
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # whatever it is, shards go on being handed out
+                log.info("handing out shards begins again", extra={"why": f"{type(error).__name__}: {error}"})
+            await asyncio.sleep(AGAIN)
+
+    async def retry_lost(self) -> None:
+        """Jobs of workers that are gone are given to others."""
+        manager = self._app.job_manager
+        for job in await manager.get_stalled_jobs(task_name=TASK, seconds_since_heartbeat=GONE_AFTER):
+            await manager.retry_job(job)
