@@ -69,9 +69,13 @@ class Dispatch:
 
         @self._app.task(name=TASK, queue="bulkmail")  # type: ignore[untyped-decorator]
         async def work(campaign: int, lane: int) -> None:
-            await serve(campaign, lane)
+            try:
+                await serve(campaign, lane)
+            except Exception as error:  # the shard goes back with the session or the campaign's engine
+                log.warning("a shard was not sent", extra={"why": f"{type(error).__name__}: {error}"})
 
         self._task = work
+        logging.getLogger("procrastinate").setLevel(logging.CRITICAL)  # what is to be said is said by us
 
     async def __aenter__(self) -> Dispatch:
         await self._app.open_async()

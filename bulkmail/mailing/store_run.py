@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +103,6 @@ class StoreRun:
     keys: Keys = NO_KEYS
     path: Path | None = None  # other processes cannot read its rows
     _engine: Engine | None = None
-    _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _store: ClusterStore | None = None
     _shared: Shared | None = None
     _is_stopped: bool = False
