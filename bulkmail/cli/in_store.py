@@ -53,7 +53,7 @@ from bulkmail.mailing.previous_run import Past, reports_beside
 from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.run_record import from_settings, pace_to_setting
 from bulkmail.mailing.stopping import requested_here, stop_run
-from bulkmail.mailing.store_run import StoreControl, StoreRun, campaign_of, refuse_inactive
+from bulkmail.mailing.store_run import StoreControl, StoreRun, campaign_of, refuse_inactive, request_in
 from bulkmail.mailing.store_transfer import copied, upload
 from bulkmail.mailing.suppression_sources import (
     ReadList,
@@ -67,7 +67,7 @@ from bulkmail.mailing.suppression_sources import (
 from bulkmail.mailing.targets import Targets
 from bulkmail.model.campaign import Campaign, Keys
 from bulkmail.model.delivery import Status
-from bulkmail.model.errors import ConfigError
+from bulkmail.model.errors import ConfigError, SendingPaused
 from bulkmail.model.relay import Secret
 from bulkmail.model.route import Route
 from bulkmail.model.tally import EXIT_OK, EXIT_STOPPED, Tally
@@ -335,6 +335,8 @@ async def work(
                 tell_mishap(failure)
     if tally.open and ending.error is not None:
         raise ending.error
+    if tally.open and stored.state is CampaignState.STOPPED and request_in(stored.why) is None:
+        raise SendingPaused(f"Sending stopped; no recipients were lost: {stored.why}")
     return EXIT_STOPPED if ending.was_stopped and report.tally.open else report.tally.exit_code
 
 

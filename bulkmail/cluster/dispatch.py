@@ -49,17 +49,19 @@ async def apply_schema(connection: Connection) -> None:
     """The tables of procrastinate beside ours, unless they are there."""
     if await connection.fetchval("SELECT to_regclass($1)", f"{SCHEMA}.procrastinate_jobs") is not None:
         return
+    await connection.execute(await to_thread.run_sync(_schema_text))
+
+
+def _schema_text() -> str:
     needed()
-    script = files("procrastinate.sql").joinpath("schema.sql")
-    await connection.execute(f"SET LOCAL search_path TO {SCHEMA}")
-    await connection.execute(await to_thread.run_sync(script.read_text, "utf-8"))
+    return files("procrastinate.sql").joinpath("schema.sql").read_text("utf-8")
 
 
 class Dispatch:
     """One worker's part in handing out shards; a context manager."""
 
     def __init__(self, url: str, serve: Serve, *, shards: int) -> None:
-        """`shards` is how many this worker holds at a time."""
+        """`shards` is how many this worker holds at a time.  Imports procrastinate, which takes a moment."""
         procrastinate = needed()
         self._shards = shards
         connector = procrastinate.PsycopgConnector(

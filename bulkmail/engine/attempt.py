@@ -12,7 +12,7 @@ from bulkmail.engine.worker_session import WorkerSession
 from bulkmail.model import delivery as deliveries
 from bulkmail.model.breaker import Danger, Trip
 from bulkmail.model.delivery import Invalidation, Mark, Message, PutBack, Release, Settlement, Status, accepted, settle
-from bulkmail.model.errors import RelayError, TemplateError
+from bulkmail.model.errors import BreakerTripped, TemplateError
 from bulkmail.model.outcome import Breakage, Fault, Reason, Reply, Scope, Stage, rejected
 from bulkmail.model.shaper import ThrottleDecision
 from bulkmail.model.verdict import ACCEPTED
@@ -264,7 +264,7 @@ def _trips(run: Run, trip: Trip) -> None:
     if trip.put_back:
         run.journal.put(PutBack(trip.put_back), _nothing)
     if trip.danger is not Danger.CANARY:  # which is judged when all of those messages are done
-        run.life.end(Ending(RelayError(f"Sending stopped; no recipients were lost: {trip.sentence}", hint=trip.hint)))
+        run.life.end(Ending(BreakerTripped(trip.sentence, hint=trip.hint)))
 
 
 def _nothing(error: BaseException | None) -> None:

@@ -24,6 +24,7 @@ from bulkmail.cluster.campaigns import (
     set_state,
 )
 from bulkmail.cluster.database import StoreError, connect
+from bulkmail.cluster.judging import judge, stop_for
 from bulkmail.cluster.pacing import Shared, SharedLimiter
 from bulkmail.cluster.session import Session
 from bulkmail.cluster.store import ClusterStore
@@ -37,7 +38,7 @@ from bulkmail.mailing.run_record import RestNote, SlowdownNote, from_settings
 from bulkmail.mailing.store_ledger import StoreLedger
 from bulkmail.model.breaker import StopRequest
 from bulkmail.model.campaign import NO_KEYS, Campaign, Keys
-from bulkmail.model.errors import ConfigError
+from bulkmail.model.errors import BreakerTripped, ConfigError, OutboxError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import RowFields
@@ -168,6 +169,12 @@ class StoreRun:
             stack.push_async_callback(self._shared.aclose)
             try:
                 ending = await self._watched(connection, connects, notes, observe)
+                if isinstance(ending.error, BreakerTripped):
+                    await stop_for(connection, self.url, self.stored.id, ending.error.sentence)
+                else:  # outcomes that came behind what stopped it elsewhere
+                    state, why = await read_state(connection, self.url, self.stored.id)
+                    if state is CampaignState.STOPPED and request_in(why) is None:
+                        await stop_for(connection, self.url, self.stored.id, why)
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._store.aclose()
@@ -197,11 +204,15 @@ class StoreRun:
         while True:
             with suppress(StoreError):  # cut off: no mark is granted then, and so nothing is sent
                 state, why = await read_state(connection, self.url, self.stored.id)
+                if state is CampaignState.CANARY:
+                    await judge(connection, self.url, self.stored.id, self.pace.breakers)
                 if not state.is_active:
                     request = request_in(why)
                     if not is_told and request is not None:
                         what = "aborting" if request.now else "finishing"
                         observe(Notice(f"{request.by} stopped this campaign: {what} the messages under way", ""))
+                    elif not is_told and state is CampaignState.STOPPED:
+                        observe(Notice(f"this campaign was stopped on all machines: {why}", ""))
                     is_told = True
                     self.stop()
                     if request is not None and request.now:
@@ -331,8 +342,8 @@ def providers_in(settings: Mapping[str, str]) -> MailboxProviders:
 
 
 def request_in(why: str) -> StopRequest | None:
-    """Who stopped a campaign, if a person did."""
-    with suppress(Exception):
+    """Who stopped a campaign, if a person did: what stops it by itself is a sentence."""
+    with suppress(OutboxError):
         return StopRequest.read(why)
     return None
 

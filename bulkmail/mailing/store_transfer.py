@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -22,9 +23,11 @@ from bulkmail.mailing.store_run import LANES, PROVIDERS, campaign_of, lanes_to_s
 from bulkmail.mailing.token_keys import with_bounce_key
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.kept_row import KeptPage
+from bulkmail.model.timing import Hold
 from bulkmail.outbox.copying import CopiedRun, pages_of, write_copy
 from bulkmail.outbox.entries import encode_campaign
-from bulkmail.report.rest import STOPPED
+from bulkmail.report.rest import SETTING as REST
+from bulkmail.report.rest import STOPPED, recorded
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -72,6 +75,8 @@ async def copied(connection: Connection, url: str, stored: StoredCampaign) -> As
     settings = dict(stored.settings)
     if stored.state is CampaignState.STOPPED and request_in(stored.why) is not None:
         settings[STOPPED] = stored.why
+    elif stored.state is CampaignState.STOPPED:
+        settings[REST] = recorded(Hold(math.inf, stored.why))
     run = CopiedRun(
         run_id=stored.run_id,
         created_at=stored.created_at,

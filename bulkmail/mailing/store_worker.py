@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 
 import anyio
@@ -82,9 +83,10 @@ class StoreWorker:
     async def run(self) -> None:
         """Works until it is stopped, or with `drains` until nothing is left.  Raises `StoreError`, `ConfigError`."""
         self._version = await to_thread.run_sync(version, "bulkmail")
+        dispatch = await to_thread.run_sync(partial(Dispatch, self._url, self._serve, shards=SHARDS))
         async with (
             Session(self._url) as session,
-            Dispatch(self._url, self._serve, shards=SHARDS) as dispatch,
+            dispatch,
             anyio.create_task_group() as campaigns,
         ):
             self._session, self._group = session, campaigns

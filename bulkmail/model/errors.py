@@ -58,6 +58,14 @@ class RelayError(BulkmailError):
     """The relay cannot be used: not reachable, not trusted, login refused, sender refused.  The list stays whole."""
 
 
+class BreakerTripped(RelayError):
+    """A breaker opened: what is wrong is about the campaign, whichever machine sends it.  `sentence` says what."""
+
+    def __init__(self, sentence: str, *, hint: str) -> None:
+        super().__init__(f"Sending stopped; no recipients were lost: {sentence}", hint=hint)
+        self.sentence = sentence
+
+
 class SendingPaused(BulkmailError):
     """Sending has to wait for sending hours, a quota or a user's decision.  No row is lost; a later run continues.
 

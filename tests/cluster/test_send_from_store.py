@@ -63,7 +63,7 @@ async def test_campaign_is_loaded_stopped_resumed_and_reported(database: str, tm
     assert reported.code == 0, reported.err
     with (tmp_path / "spring.csv").open(encoding="utf-8-sig") as file:
         rows = {row["email"]: row for row in csv.DictReader(file)}
-    assert len(rows) == 60 and rows["p7@example.com"]["status"] == "rejected"
+    assert len(rows) == 60 and rows["p7@example.com"]["delivery_status"] == "rejected"
     state = json.loads((await run("status", "spring", "--store", "--json", **known)).out)
     assert state["totals"]["accepted"] == 59 and state["totals"]["rejected"] == 1
 
@@ -96,3 +96,41 @@ async def test_what_is_wrong_is_said_in_one_sentence(
     ended = await run(*arguments, cwd=tmp_path, BULKMAIL_STORE=database)
     assert ended.code == 2 and words in ended.err and "secret" not in ended.err
     assert len([line for line in ended.err.splitlines() if line.startswith("error:")]) == 1
+
+
+async def test_two_workers_send_a_campaign_under_one_rate(database: str, tmp_path: Path) -> None:
+    known = {"cwd": tmp_path, "BULKMAIL_STORE": database}
+    people = [f"p{n}@example.com" for n in range(1_200)]
+    async with ScriptedRelay() as relay:
+        url = f"smtp://{relay.host}:{relay.port}?tls=off&connections=2"
+        campaign = write_campaign(tmp_path / "spring", people, relay=url, settings='rate = "200/s"')
+        loaded = await run("send", campaign, "--store", "--detach", "--yes", **known)
+        assert loaded.code == 0 and "1,200 rows of spring in postgresql://" in loaded.out, loaded.err
+        began = time.monotonic()
+        first = await start("worker", "--drain", **known)
+        second = await start("worker", "--drain", **known)
+        ended = await asyncio.gather(first.communicate(), second.communicate())
+        assert first.returncode == second.returncode == 0, ended
+        assert time.monotonic() - began >= 1_200 / 200 - 1, "the rate holds for all workers together"
+        assert set(taken(relay)) == set(people) and set(taken(relay).values()) == {1}
+    assert "0 shards" not in (await run("workers", **known)).out
+    report = json.loads((await run("status", "spring", "--store", "--json", **known)).out)
+    assert report["totals"]["accepted"] == 1_200
+
+
+async def test_canary_that_fails_stops_all_and_puts_back_what_was_not_about_recipients(
+    database: str, tmp_path: Path
+) -> None:
+    known = {"cwd": tmp_path, "BULKMAIL_STORE": database}
+    refuses = True
+    async with ScriptedRelay(rcpt=lambda path: "550 5.7.1 blocked by policy" if refuses else None) as relay:
+        url = f"smtp://{relay.host}:{relay.port}?tls=off"
+        campaign = write_campaign(tmp_path / "spring", PEOPLE, relay=url, settings="canary = 5")
+        stopped = await run("send", campaign, "--store", "--yes", **known)
+        assert stopped.code == 3 and "Sending stopped; no recipients were lost" in stopped.err, stopped
+        state = json.loads((await run("status", "spring", "--store", "--json", **known)).out)
+        assert state["totals"]["rejected"] == 0 and state["totals"]["pending"] == len(PEOPLE)
+        refuses = False
+        resumed = await run("resume", "spring", "--store", "--yes", **known)
+        assert resumed.code == 0, resumed.err
+        assert set(taken(relay)) == set(PEOPLE)
