@@ -15,7 +15,7 @@ from bulkmail.model.timing import Hold
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.sqlite_file import noticing_damage
 
-SETTING = "canary"
+CANARY_SETTING = "canary"
 PASSED = "passed"
 
 Wants = Set[int]
@@ -39,7 +39,7 @@ class Canary:
         self._stop = stop
         self._tries = 0
         self._is_second_try = False
-        kept = outbox.settings.get(SETTING, "")
+        kept = outbox.settings.get(CANARY_SETTING, "")
         self._has_passed = kept == PASSED
         self._messages: dict[str, Ahead] = {}  # by id, or a copy's address
         if kept and not self._has_passed:
@@ -109,10 +109,10 @@ class Canary:
         scopes = Counter(ahead.scope for ahead in self._messages.values() if ahead.outcome is Outcome.REJECTED)
         trip = judge_canary(self._outcomes, scopes, self._limits)
         if trip is None:
-            self._outbox.set_setting(SETTING, PASSED)
+            self._outbox.set_setting(CANARY_SETTING, PASSED)
             return None
         self._outbox.set_setting(
-            SETTING, ""
+            CANARY_SETTING, ""
         )  # a resumed run has probably fixed something: it sends other messages first
         hint = f"{trip.hint} (with --canary 0 to send the rest anyway)"
         return Ending(
@@ -129,7 +129,7 @@ class Canary:
 
     def _remember(self) -> None:
         kept = {key: (a.outcome.value, a.scope.value, a.delivery, a.key) for key, a in self._messages.items()}
-        self._outbox.set_setting(SETTING, json.dumps(kept))
+        self._outbox.set_setting(CANARY_SETTING, json.dumps(kept))
 
 
 def both(one: Wants | None, other: Wants | None) -> Wants | None:

@@ -13,12 +13,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from operator import attrgetter
-from typing import IO, TypeVar
+from typing import IO
 
 import anyio
 import msgspec
 from anyio import to_thread
-from msgspec import Struct
 
 from bulkmail.engine.contracts import Compose, Event, Notice, Sign
 from bulkmail.mailing.composing_process import (
@@ -28,6 +27,7 @@ from bulkmail.mailing.composing_process import (
     Range,
     Ready,
     Setup,
+    T,
     read_frame,
     with_rows,
     write_frame,
@@ -58,9 +58,6 @@ _ENVIRON = {
     *("PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "TZ", "LANG", "VIRTUAL_ENV"),
     *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "PYTHONUTF8", "PYTHONDONTWRITEBYTECODE"),
 }
-
-
-T = TypeVar("T", bound=Struct)
 
 
 class SignedMessage(Message, frozen=True):

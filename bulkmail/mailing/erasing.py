@@ -19,7 +19,7 @@ from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
 
 _SUFFIX = ".outbox"
-_LARGEST = 1 << 28  # bytes of a file that is looked through
+_LARGEST_SEARCHED = 1 << 28  # bytes of a file that is looked through
 _PASS = lazy_pattern(r"\.\d+$")
 
 
@@ -112,7 +112,7 @@ def _names(path: Path, wanted: re.Pattern[bytes]) -> bool:
     """Whether the file names the address, as far as it can be read."""
     try:
         with path.open("rb") as file:
-            return wanted.search(file.read(_LARGEST)) is not None
+            return wanted.search(file.read(_LARGEST_SEARCHED)) is not None
     except OSError:
         return False
 

@@ -11,7 +11,8 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.pace import Pace
 from bulkmail.model.schedule import LATEST, Planned, Schedule, say_until, written
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.report.planned import SETTING, schedule_of
+from bulkmail.report.planned import SETTING as SCHEDULE
+from bulkmail.report.planned import schedule_of
 from bulkmail.settings.parsers import find_zone
 from bulkmail.text import printable
 
@@ -109,7 +110,7 @@ def planned_now(outbox: Outbox, now: float) -> Planned | None:
 
 def demand_of(outbox: Outbox, now: float) -> list[tuple[float, int]]:
     """From when on how many deliveries of `outbox` may go, where that is planned: the first 500 hours at most."""
-    if outbox.is_rehearsal or not outbox.settings.get(SETTING):
+    if outbox.is_rehearsal or not outbox.settings.get(SCHEDULE):
         return []
     return outbox.demand(now, most=_MOST_HOURS)
 
@@ -119,7 +120,7 @@ def planned_until(outbox: Outbox, pace: Pace) -> float:
 
     A time outside the hours of sending is kept when they begin.  With `wait = 0` nothing is waited for.
     """
-    if pace.wait <= 0 or outbox.is_rehearsal or not outbox.settings.get(SETTING):
+    if pace.wait <= 0 or outbox.is_rehearsal or not outbox.settings.get(SCHEDULE):
         return 0.0
     last = outbox.last_planned()
     return pace.windows.next_open(max(last, pace.start or 0.0)) if last else 0.0

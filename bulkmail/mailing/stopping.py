@@ -32,7 +32,7 @@ EVERY = 1.0  # seconds between two looks for a request
 WAIT = 10.0  # seconds to wait for the sending process to end
 CANCEL_WAIT = 60.0  # seconds; what is under way may take as long as the server does
 _LOOK = 0.1  # seconds between two looks whether it has ended
-_LARGEST = 4_096  # bytes of a note
+_LARGEST_NOTE = 4_096  # bytes of a note
 _REPLACE_TRIES = 20  # Windows does not replace a file while another process reads it
 
 
@@ -127,9 +127,9 @@ class FileControl:
             descriptor = os.open(self._note, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
             with open(descriptor, "rb") as file:
                 opened = os.fstat(file.fileno())
-                if not stat.S_ISREG(opened.st_mode) or opened.st_size > _LARGEST:
+                if not stat.S_ISREG(opened.st_mode) or opened.st_size > _LARGEST_NOTE:
                     return None
-                text = file.read(_LARGEST)
+                text = file.read(_LARGEST_NOTE)
         except FileNotFoundError:
             return None
         except OSError:  # a note that is not ours to read still says that we are to stop
