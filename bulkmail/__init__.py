@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from bulkmail.mailing.library import compose as compose
     from bulkmail.mailing.library import send as send
     from bulkmail.mailing.library import send_sync as send_sync
+    from bulkmail.mailing.operator import cancel as cancel
+    from bulkmail.mailing.operator import stop as stop
     from bulkmail.mailing.program import DeliveryResults as DeliveryResults
     from bulkmail.mailing.program import SendingStopped as SendingStopped
-    from bulkmail.mailing.stopping import cancel as cancel
-    from bulkmail.mailing.stopping import stop as stop
     from bulkmail.message.unsubscribe import read_unsubscribe as read_unsubscribe
     from bulkmail.message.unsubscribe import verify_unsubscribe as verify_unsubscribe
     from bulkmail.message.verp import decode_verp as decode_verp
@@ -101,13 +101,13 @@ _HOMES = {
     "Template": "model.campaign",
     "TemplateError": "model.errors",
     "Unsubscribe": "model.campaign",
-    "cancel": "mailing.stopping",
+    "cancel": "mailing.operator",
     "decode_verp": "message.verp",
     "compose": "mailing.library",
     "read_unsubscribe": "message.unsubscribe",
     "send": "mailing.library",
     "send_sync": "mailing.library",
-    "stop": "mailing.stopping",
+    "stop": "mailing.operator",
     "verify_unsubscribe": "message.unsubscribe",
 }
 

@@ -161,8 +161,7 @@ def _read(
 ) -> int:
     from bulkmail.mailbox.mail_files import StreamSource, is_terminal
     from bulkmail.mailing.intake import Intake
-    from bulkmail.mailing.suppression_sources import open_settings
-    from bulkmail.mailing.token_keys import verifier_of
+    from bulkmail.mailing.suppression_list import open_settings, verifier_of
     from bulkmail.settings.suppressions import load_suppressions
     from bulkmail.settings.user_tables import load_serve_keys
 
@@ -255,7 +254,7 @@ def source_of(mailbox: BounceMailbox, places: ReadingPlaces | None, *, is_dry: b
 
 def _list_unmatched() -> int:
     """What was kept without effect, the newest first."""
-    from bulkmail.mailing.suppression_sources import open_settings
+    from bulkmail.mailing.suppression_list import open_settings
     from bulkmail.settings.suppressions import load_suppressions
 
     with open_settings(load_suppressions()) as store:
@@ -287,7 +286,7 @@ def _list_unmatched() -> int:
 
 def _show(number: int) -> int:
     """The report of one event, as it came; what could steer a terminal is left out there."""
-    from bulkmail.mailing.suppression_sources import open_settings
+    from bulkmail.mailing.suppression_list import open_settings
     from bulkmail.settings.suppressions import load_suppressions
 
     with open_settings(load_suppressions()) as store:
@@ -306,7 +305,7 @@ def _show(number: int) -> int:
 
 def _named_run(argument: str) -> KnownRun:
     """The run that `--run` names, for a register that does not know it yet."""
-    from bulkmail.mailing.token_keys import known_run
+    from bulkmail.mailing.suppression_list import known_run
     from bulkmail.outbox.outbox_reader import OutboxReader
     from bulkmail.settings.runs import find_run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from bulkmail.cli.running import run_async
-from bulkmail.mailing.stopping import CANCEL_WAIT, cancel
+from bulkmail.mailing.operator import CANCEL_WAIT, cancel
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.runs import find_run
 from bulkmail.text import count

@@ -20,7 +20,7 @@ from bulkmail.cli.running import password_prompt
 from bulkmail.mailing.checking import Online
 from bulkmail.mailing.following import FollowUp
 from bulkmail.mailing.ordering import Checked, check
-from bulkmail.mailing.planned_times import say_plan
+from bulkmail.mailing.permits import say_plan
 from bulkmail.model.campaign import Keys
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError

@@ -12,7 +12,7 @@ import click
 
 from bulkmail.cli.running import password_prompt
 from bulkmail.mailbox.imap import Mailbox
-from bulkmail.mailing.in_doubt import Findings, rewriter_of, settle, weigh
+from bulkmail.mailing.operator import Findings, rewriter_of, settle, weigh
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Secret, SecretKind, SecretSource
 from bulkmail.model.tally import EXIT_IN_DOUBT

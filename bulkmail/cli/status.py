@@ -15,8 +15,8 @@ import msgspec
 
 from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import step, wrapped
-from bulkmail.mailing.returned import opened_campaign
-from bulkmail.mailing.suppression_sources import overdue_of
+from bulkmail.mailing.intake import opened_campaign
+from bulkmail.mailing.suppression_list import overdue_of
 from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import say_overdue
 from bulkmail.model.tally import Tally

@@ -14,7 +14,7 @@ import msgspec
 
 from bulkmail.mailing.previous_run import earlier_passes, look
 from bulkmail.mailing.rows import Rows, WrappedRows
-from bulkmail.mailing.suppression_sources import open_settings
+from bulkmail.mailing.suppression_list import open_settings
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError

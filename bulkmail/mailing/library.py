@@ -17,13 +17,21 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from bulkmail.mailing.digests import Digest, DigestedRows, add_message, digest_of_messages
-from bulkmail.mailing.feed import Handover
+from bulkmail.mailing.checking import Messages
 from bulkmail.mailing.following import Followed, FollowUp, parse_unless, read_followed, with_thread
-from bulkmail.mailing.loading import Messages
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.planned_times import make_schedule, schedule_to_setting
-from bulkmail.mailing.previous_run import LIST_DIGEST, Past, look, refuse_other_kind, refuse_others
+from bulkmail.mailing.permits import make_schedule, schedule_to_setting
+from bulkmail.mailing.previous_run import (
+    LIST_DIGEST,
+    Digest,
+    DigestedRows,
+    Past,
+    add_message,
+    digest_of_messages,
+    look,
+    refuse_other_kind,
+    refuse_others,
+)
 from bulkmail.mailing.program import (
     Attached,
     DeliveryResults,
@@ -33,9 +41,9 @@ from bulkmail.mailing.program import (
     with_page_files,
 )
 from bulkmail.mailing.relays import check_routes, open_routes
-from bulkmail.mailing.rows import Given, Selection
+from bulkmail.mailing.rows import Given, Handover, Selection
 from bulkmail.mailing.run_record import recorded_campaign
-from bulkmail.mailing.suppression_sources import SUPPRESS, files_to_setting, read_suppression
+from bulkmail.mailing.suppression_list import SUPPRESS, files_to_setting, read_suppression
 from bulkmail.message.template.constants import written_values
 from bulkmail.message.template.locality import locality_of
 from bulkmail.model.campaign import NO_KEYS, Campaign, Dkim, Keys, Template, Unsubscribe

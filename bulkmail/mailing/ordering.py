@@ -19,16 +19,23 @@ from bulkmail.checks.catalog import NO_RELAY, gravest_first, judge
 from bulkmail.checks.check_finding import Finding
 from bulkmail.checks.evidence import Found
 from bulkmail.checks.list_checks import ambiguous
-from bulkmail.mailing.checking import Online, ask_outside, refuse_unknown_columns, refuse_unknown_names
-from bulkmail.mailing.digests import Digest
+from bulkmail.mailing.checking import (
+    Online,
+    Rules,
+    Told,
+    ask_outside,
+    record_now,
+    refuse_unknown_columns,
+    refuse_unknown_names,
+)
 from bulkmail.mailing.following import Followed, FollowUp, RunRows, following, read_followed, said, with_thread
-from bulkmail.mailing.loading import Rules, Told, record_now
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.planned_times import planned_now, schedule_to_setting
+from bulkmail.mailing.permits import planned_now, schedule_to_setting
 from bulkmail.mailing.previous_run import (
     LIST_DIGEST,
     NUMBER,
     PASSES,
+    Digest,
     Past,
     Standing,
     earlier_passes,
@@ -40,7 +47,8 @@ from bulkmail.mailing.previous_run import (
     reports_beside,
 )
 from bulkmail.mailing.rows import GivenRows, Rows, Selection, asks_for_delivery, opened, varied
-from bulkmail.mailing.suppression_sources import (
+from bulkmail.mailing.run_record import FILES, Targets, inputs_to_setting
+from bulkmail.mailing.suppression_list import (
     SUPPRESS,
     ReadList,
     add_pass,
@@ -49,7 +57,6 @@ from bulkmail.mailing.suppression_sources import (
     list_in_use,
     read_suppression,
 )
-from bulkmail.mailing.targets import FILES, Targets, inputs_to_setting
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.header.addresses import RowAddress, is_same_for_all
 from bulkmail.message.template.branches import Branches, Cover

@@ -12,7 +12,7 @@ import pytest
 
 import bulkmail
 from bulkmail.cli import main
-from bulkmail.mailing.stopping import EVERY, FileControl, requested_here, stop_note
+from bulkmail.mailing.operator import EVERY, FileControl, requested_here, stop_note
 from bulkmail.model.breaker import NO_ONE_NAMED, StopRequest
 from bulkmail.model.errors import OutboxBusy, OutboxError
 from bulkmail.outbox.outbox import Outbox
