@@ -34,7 +34,7 @@ from bulkmail.model.feedback_event import (
     fold_returned,
 )
 from bulkmail.model.lazy import dataclass
-from bulkmail.outbox.finding import FoundDelivery
+from bulkmail.outbox.addresses import FoundDelivery
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.run_source import Source
 from bulkmail.suppression.ports import SuppressionStore
