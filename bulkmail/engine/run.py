@@ -14,9 +14,8 @@ import anyio
 
 from bulkmail.engine.contracts import ClaimLost, Clock, Compose, Ending, Notice, Plan, Sign, Store, make_shaper
 from bulkmail.engine.explain import explain, explain_failing, explain_left_out, explain_rest
-from bulkmail.engine.relay_state import Account, RelayState
+from bulkmail.engine.relay_state import Account, RelayState, Throttling
 from bulkmail.engine.scheduler import Booking, Scheduler
-from bulkmail.engine.throttling import Throttling
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.delivery import EVERYTHING, Invalidation, Mark, Message, Settlement, Written
 from bulkmail.model.errors import BulkmailError, OutboxError
