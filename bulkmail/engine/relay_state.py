@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from bulkmail.engine.contracts import Clock, Limits, Outlet, Slowed
-from bulkmail.engine.explain import say_slowed
-from bulkmail.model.breaker import Strikes
+from bulkmail.model.breaker import Strikes, say_slowed
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.outcome import Fault, Reply, Scope
 from bulkmail.model.pace import Pace
