@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from bulkmail.model.campaign import RowAttachment as RowAttachment
     from bulkmail.model.campaign import Template as Template
     from bulkmail.model.campaign import Unsubscribe as Unsubscribe
-    from bulkmail.model.delivery import Status as Status
     from bulkmail.model.errors import BulkmailError as BulkmailError
     from bulkmail.model.errors import ChecksFailed as ChecksFailed
     from bulkmail.model.errors import ConfigError as ConfigError
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from bulkmail.model.retry import Backoff as Backoff
     from bulkmail.model.retry import RetryPolicy as RetryPolicy
     from bulkmail.model.route import Route as Route
+    from bulkmail.model.tally import Status as Status
     from bulkmail.recipients.list_reading import ListOptions as ListOptions
     from bulkmail.report.report import Report as Report
     from bulkmail.settings.suppressions import SuppressionSettings as SuppressionSettings
@@ -95,7 +95,7 @@ _HOMES = {
     "SendingPaused": "model.errors",
     "SendingStopped": "mailing.program",
     "DeliveryResult": "engine.contracts",
-    "Status": "model.delivery",
+    "Status": "model.tally",
     "SuppressionError": "model.errors",
     "SuppressionSettings": "settings.suppressions",
     "Template": "model.campaign",

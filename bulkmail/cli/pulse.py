@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from bulkmail.engine.contracts import DeliveryResult, Event, Sessions, Slowed
-from bulkmail.model.delivery import Status
 from bulkmail.model.shaper import Slowdowns
+from bulkmail.model.tally import Status
 from bulkmail.model.timing import Hold
 
 WINDOW = 10.0  # seconds that "now" looks back

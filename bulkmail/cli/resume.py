@@ -32,9 +32,9 @@ from bulkmail.mailing.previous_run import look, refuse_relays_of_other_kind, rep
 from bulkmail.mailing.run_record import Targets, lift_rests, recorded, recorded_campaign, recorded_settings
 from bulkmail.mailing.run_watch import recorded_notify
 from bulkmail.mailing.suppression_list import check_there
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.route import Route
+from bulkmail.model.tally import Status
 from bulkmail.settings.allowed_commands import commands_in, refuse_unallowed
 from bulkmail.settings.presets import expanded
 from bulkmail.settings.runs import find_run

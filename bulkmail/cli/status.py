@@ -17,9 +17,8 @@ from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import step, wrapped
 from bulkmail.mailing.intake import opened_campaign
 from bulkmail.mailing.suppression_list import overdue_of
-from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import say_overdue
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.report.came_back import came_back, of_passes

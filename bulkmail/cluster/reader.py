@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from bulkmail.model.delivery import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 
 if TYPE_CHECKING:
     from asyncpg import Connection

@@ -17,9 +17,9 @@ from bulkmail.console.folders import RunFile
 from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
 from bulkmail.console.run_pages import RunPages
 from bulkmail.console.sending_pages import QUIET, password_of
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.relay import Secret
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.text import printable
 

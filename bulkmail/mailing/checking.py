@@ -22,13 +22,12 @@ from bulkmail.message.dkim import public_key, record_name
 from bulkmail.message.template.field_names import mentioned_names, names_of_message, names_of_rows, printed_names
 from bulkmail.message.template.rendering import Condition, referenced_names
 from bulkmail.model.campaign import Campaign, Keys
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError, TemplateError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.recipient import Address, BadRow, Place, PlainRows, Recipient
 from bulkmail.model.relay import Kind, Secret
 from bulkmail.model.route import Route
-from bulkmail.model.tally import MOST_INVALID, Tally
+from bulkmail.model.tally import MOST_INVALID, Status, Tally
 from bulkmail.outbox.entries import ReadyMade
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.probe.dns_records import MOST_DOMAINS, Ask, ask_dns, find_records

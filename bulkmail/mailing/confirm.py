@@ -20,7 +20,6 @@ from bulkmail.mailing.permits import accounts_of, find_ledger, quotas_of
 from bulkmail.mailing.rows import GivenRows, Selection
 from bulkmail.message.compose.composer import Composer
 from bulkmail.model.campaign import Keys
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError, TemplateError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Bounds, Pace, Share, plan_demand, plan_shares, say_plan
@@ -30,6 +29,7 @@ from bulkmail.model.recipient import Address, Recipient, RowFields
 from bulkmail.model.relay import Secret
 from bulkmail.model.route import MailboxProviders, Route
 from bulkmail.model.schedule import ALWAYS
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.recipients.list_source import ListOptions
 from bulkmail.settings.settings import Settings

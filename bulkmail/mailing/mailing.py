@@ -74,13 +74,12 @@ from bulkmail.message.template.locality import frozen, locality_of
 from bulkmail.message.template.rendering import compile_condition
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.campaign import NO_KEYS, Campaign, Keys
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ChecksFailed, ConfigError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Pace
 from bulkmail.model.route import MailboxProviders, Route
 from bulkmail.model.schedule import Schedule
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.outbox.run_header import REHEARSAL

@@ -22,9 +22,9 @@ from anyio import to_thread
 from bulkmail.engine.contracts import Event, Notice
 from bulkmail.mailing.previous_run import INBOX_MARK, inbox_of, look, reports_beside
 from bulkmail.model.breaker import StopRequest
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, OutboxBusy, OutboxError
 from bulkmail.model.lazy import dataclass, lazy_pattern
+from bulkmail.model.tally import Status
 from bulkmail.outbox.addresses import erase, pattern
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.outbox.lock import holder, side_file

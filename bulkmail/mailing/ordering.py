@@ -64,7 +64,7 @@ from bulkmail.message.template.constants import read_values
 from bulkmail.message.template.field_names import mentioned_names
 from bulkmail.message.template.rendering import Condition, compile_condition, referenced_names
 from bulkmail.model.campaign import Keys
-from bulkmail.model.delivery import Message, Status
+from bulkmail.model.delivery import Message
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Pace
@@ -72,7 +72,7 @@ from bulkmail.model.recipient import Address, BadRow, Recipient
 from bulkmail.model.relay import Kind, Relay, commands_of
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Planned
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.recipients.grouping import EMAIL, Grouping
 from bulkmail.recipients.list_reading import ListOptions

@@ -24,14 +24,13 @@ from bulkmail.mailing.rows import Feed, GivenRows
 from bulkmail.mailing.run_record import recorded_inputs
 from bulkmail.mailing.suppression_list import recorded_files
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.model.pace import Durability
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind
 from bulkmail.model.route import Route
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.entries import encode_fields
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader, is_outbox

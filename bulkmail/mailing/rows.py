@@ -19,11 +19,10 @@ import anyio.lowlevel
 from bulkmail.checks.row_checks import RowCheck
 from bulkmail.message.template.rendering import Condition
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, EmptyList, ListError, TemplateError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.recipient import FIELD, Address, BadRow, Place, PlainRow, PlainRows, Recipient, variant_of
-from bulkmail.model.tally import MOST_INVALID
+from bulkmail.model.tally import MOST_INVALID, Status
 from bulkmail.recipients.columns import DELIVERY_COLUMNS
 from bulkmail.recipients.given import not_rows, reader_of
 from bulkmail.recipients.list_reading import ListOptions

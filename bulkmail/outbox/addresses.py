@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bulkmail.model.delivery import Status, check_move
+from bulkmail.model.delivery import check_move
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.recipient import Address
+from bulkmail.model.tally import Status
 from bulkmail.outbox import sqlite_file
 from bulkmail.outbox.entries import IS_COPY, Suppressed, storable
 from bulkmail.outbox.lock import Lock, refuse_network

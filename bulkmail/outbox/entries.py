@@ -13,13 +13,14 @@ import msgspec
 from msgspec import Struct
 
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Attempt, Status
+from bulkmail.model.delivery import Attempt
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.feedback_event import CameBack
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.outcome import Reply
 from bulkmail.model.quantities import Literal, read_number
 from bulkmail.model.recipient import Address, BadRow, Place, PlainRows, Recipient
+from bulkmail.model.tally import Status
 from bulkmail.outbox.sqlite_file import statements
 
 # -- What goes into an outbox and what comes out of it, and how values are written into columns and read back.

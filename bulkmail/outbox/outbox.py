@@ -16,12 +16,12 @@ from types import TracebackType
 from typing import Self
 
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Job, Status, Written, check_move
+from bulkmail.model.delivery import Job, Written, check_move
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Durability
 from bulkmail.model.recipient import Address, PlainRows, Recipient, RowFields, StoredRow
 from bulkmail.model.schedule import Planned
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox import entries, jobs
 from bulkmail.outbox import sqlite_file as stores
 from bulkmail.outbox.addresses import suppress

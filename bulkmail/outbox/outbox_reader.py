@@ -17,11 +17,11 @@ from typing import Any, Self
 import msgspec
 
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Attempt, Delivery, Job, Status
+from bulkmail.model.delivery import Attempt, Delivery, Job
 from bulkmail.model.outcome import Outcome, Reason, Reply, Scope, Stage, Verdict
 from bulkmail.model.recipient import Address, Place, RowFields
 from bulkmail.model.schedule import Planned
-from bulkmail.model.tally import RowStatus, Tally
+from bulkmail.model.tally import RowStatus, Status, Tally
 from bulkmail.outbox import addresses, jobs, sqlite_file
 from bulkmail.outbox.addresses import FoundDelivery, Try, rows_to, rows_with
 from bulkmail.outbox.entries import IS_COPY, STATUS_OF, AcceptedRow, AttemptRecord, PathRecord, RowRecord, decode_fields

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.addresses import FoundDelivery
 from bulkmail.outbox.entries import IS_COPY, AttemptRecord
 

@@ -11,9 +11,9 @@ import pytest
 
 from bulkmail.console.commands import Commands
 from bulkmail.console.run_view import WORDS
-from bulkmail.model.delivery import Status
 from bulkmail.model.outcome import Fault, Reply, Stage
 from bulkmail.model.suppression import SuppressionReason
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.suppression.ports import Addition
 from bulkmail.suppression.store import SqliteSuppressions

@@ -14,11 +14,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import environment, run, start, write_campaign

@@ -8,9 +8,9 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.report import Report
 from bulkmail.report.text_report import summary

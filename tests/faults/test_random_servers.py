@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import bulkmail
-from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
+from bulkmail.model.tally import Status
 from tests.chance import SEED
 
 SEEDS = int(os.environ.get("BULKMAIL_SEEDS", "24"))

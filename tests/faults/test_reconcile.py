@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.delivery import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import Drop, ScriptedRelay, TakenMessage
 from tests.e2e.commands import Result, run, write_campaign

@@ -16,11 +16,11 @@ from anyio import to_thread
 import bulkmail
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.rows import GivenRows, Selection
-from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.report.saving import save_report

@@ -17,7 +17,7 @@ import pytest
 from bulkmail.engine.contracts import Connection, DeliveryResult, Ending, Event, Notice, Outlet, Plan
 from bulkmail.engine.engine import Engine
 from bulkmail.mailing.permits import open_permits
-from bulkmail.model.delivery import Envelope, Job, Message, Status
+from bulkmail.model.delivery import Envelope, Job, Message
 from bulkmail.model.errors import OutboxError, SendingPaused
 from bulkmail.model.outcome import Fault, Reply, Stage
 from bulkmail.model.pace import Pace
@@ -27,6 +27,7 @@ from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import parse_windows
+from bulkmail.model.tally import Status
 from bulkmail.model.timing import Hold
 from bulkmail.outbox.ledger import open_ledger
 from bulkmail.outbox.outbox import Entry, Outbox

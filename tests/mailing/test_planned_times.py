@@ -15,9 +15,9 @@ import pytest
 from anyio import to_thread
 
 import bulkmail
-from bulkmail.model.delivery import Status
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.schedule import parse_windows
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.planned import planned_in
 from bulkmail.report.report import Report

@@ -9,11 +9,11 @@ import pytest
 
 from bulkmail.engine.contracts import Connection, DeliveryResult, Outlet, Plan, Store
 from bulkmail.engine.engine import Engine
-from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
+from bulkmail.model.tally import Status
 from bulkmail.testing import ScriptedRelay
 from tests.connections import Single
 from tests.engine.conftest import compose
