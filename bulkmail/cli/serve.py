@@ -24,7 +24,7 @@ from bulkmail.mailing.token_keys import verifier_of
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.settings.suppressions import load_suppressions
 from bulkmail.settings.user_tables import ServeSettings, load_mailboxes, load_serving
-from bulkmail.suppression.store import SqliteSuppressions
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.text import count
 
 if TYPE_CHECKING:

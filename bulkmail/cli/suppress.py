@@ -23,8 +23,8 @@ from bulkmail.model.units import parse_duration
 from bulkmail.settings.presets import known_providers
 from bulkmail.settings.suppressions import SuppressionSettings, load_suppressions
 from bulkmail.suppression.exchange import adopt, export, is_archive, iso, read_file
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import Addition, AddressHistory, EntryQuery, StoredEvent
-from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.suppression.wording import explain
 from bulkmail.text import count, printable
 

@@ -66,9 +66,9 @@ def shown(url: str) -> str:
     return urlunsplit((parts.scheme, address, parts.path, query, ""))
 
 
-async def connect(url: str, *, within: float = CONNECTING) -> Connection:
+async def connect(url: str, *, within: float = CONNECTING, schema: str = SCHEMA) -> Connection:
     """A connection whose names are those of our schema.  Raises `StoreError`."""
-    settings = {"search_path": SCHEMA, "application_name": "bulkmail", "timezone": "UTC"}
+    settings = {"search_path": schema, "application_name": "bulkmail", "timezone": "UTC"}
     with saying(url):
         try:
             return await _asyncpg().connect(url, timeout=within, command_timeout=STATEMENT, server_settings=settings)

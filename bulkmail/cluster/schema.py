@@ -14,7 +14,7 @@ from bulkmail.model.lazy_dataclass import dataclass
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-VERSION = 1
+VERSION = 2
 OLDEST_SERVER = 13
 CLOCKS_APART = 60.0  # seconds
 _LOCK = 0x62756C6B  # of the advisory lock: two administrators at once

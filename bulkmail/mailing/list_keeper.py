@@ -27,8 +27,8 @@ from bulkmail.model.suppression import MISTAKE_LEAST
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.settings.presets import known_providers
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.index import SuppressionIndex
-from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.text import count
 
 log = logging.getLogger("bulkmail.mailing")

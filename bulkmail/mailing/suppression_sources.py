@@ -18,8 +18,8 @@ from bulkmail.outbox.reader import OutboxReader, is_outbox
 from bulkmail.recipients.screening import REACHED_NO_RECIPIENT, Suppression
 from bulkmail.settings.presets import known_providers
 from bulkmail.settings.suppressions import VARIABLE, SuppressionSettings
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.index import SuppressionIndex
-from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.text import printable
 
 SUPPRESS = "suppress"  # of the outbox: the files, as JSON

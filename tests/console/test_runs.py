@@ -15,8 +15,8 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.reply import Fault, Reply, Stage
 from bulkmail.model.suppression import SuppressionReason
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import Addition
-from bulkmail.suppression.store import SqliteSuppressions
 from tests.console.asking import Asker
 from tests.outbox.making import LOST, OK, UNKNOWN, due, send
 from tests.report.making import fill_outbox
