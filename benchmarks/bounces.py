@@ -3,8 +3,8 @@
 Two public sets, fetched into FOLDER when they are not there, and never shipped with bulkmail:
 
 - the mails of Sisimai (BSD-2-Clause, repository set-of-emails), with what Sisimai itself (repository p5-sisimai, needs
-  Perl with JSON and Class::Accessor::Lite) says of each as the truth.  The words of data/bounces.toml were made with the mails of even numbers in
-  sight, and from wordings that are known otherwise; the odd ones measure them.
+  Perl with JSON and Class::Accessor::Lite) says of each as the truth.  The words of data/bounces.toml were made with
+  the mails of even numbers in sight, and from wordings that are known otherwise; the odd ones measure them.
 - the mails of flufl.bounce (Apache-2.0, from its source distribution, by pip), with the addresses in its own tests.
 """
 

@@ -66,6 +66,12 @@ def shown(url: str) -> str:
     return urlunsplit((parts.scheme, address, parts.path, query, ""))
 
 
+def with_password(url: str) -> str:
+    """`url`, which may have been kept without its password, as the environment has it for the same store."""
+    known = os.environ.get(STORE_VARIABLE, "")
+    return known if known and shown(known) == url else url
+
+
 async def connect(url: str, *, within: float = CONNECTING, schema: str = SCHEMA) -> Connection:
     """A connection whose names are those of our schema.  Raises `StoreError`."""
     settings = {"search_path": schema, "application_name": "bulkmail", "timezone": "UTC"}

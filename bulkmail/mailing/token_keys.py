@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bulkmail.feedback.matching import VerifyUnsubscribe
-from bulkmail.mailing.suppression_sources import list_in_use, open_suppressions, recorded_list, scope_of
+from bulkmail.mailing.suppression_sources import list_in_use, recorded_list, scope_of
 from bulkmail.message.unsubscribe import read_unsubscribe
 from bulkmail.message.verp import TOKEN
 from bulkmail.model.address import Address
@@ -49,19 +49,19 @@ def with_bounce_key(outbox: Outbox, keys: Keys) -> Keys:
             hint="name a file with BULKMAIL_SUPPRESSIONS",
         )
     noted = outbox.settings.get(RUN, "")
-    if noted and not Path(used.file).exists():
-        raise _other_key(used.file, "is gone")
-    with open_suppressions(Path(used.file), used.rules) as store:
+    if noted and not used.is_there():
+        raise _other_key(used.name, "is gone")
+    with used.open() as store:
         key = store.token_key()
         key_id = key_id_of(key)
         if noted and outbox.settings.get(KEY_ID) != key_id:
-            raise _other_key(used.file, "has another key now")
+            raise _other_key(used.name, "has another key now")
         run = store.register(known_run(outbox, outbox.path))
     if not noted:
         outbox.set_setting(RUN, str(run.number))
         outbox.set_setting(KEY_ID, key_id)
     elif noted != str(run.number):
-        raise _other_key(used.file, f"knows this run by another number ({run.number}, not {noted})")
+        raise _other_key(used.name, f"knows this run by another number ({run.number}, not {noted})")
     return replace(keys, bounce=BounceKey(run.number, Secret(key.hex())))
 
 

@@ -124,12 +124,7 @@ class SqliteSuppressions(Suppressions):
         key: bytes = b"",
     ) -> None:
         self.path = path
-        self._file = SuppressionFile(path, key=key)
-        super().__init__(self._file, rules=rules, provider_of=provider_of, clock=clock)
-
-    def copy_to(self, target: Path) -> None:
-        """A copy of the whole list, its secret included, in a new file for its owner's eyes only."""
-        self._file.copy_to(target)
+        super().__init__(SuppressionFile(path, key=key), rules=rules, provider_of=provider_of, clock=clock)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -1,5 +1,7 @@
 """The suppression list in the tables of a store in PostgreSQL, for a program that waits for each answer."""
 
+# ruff: noqa: S608 - statements are put together of our own words
+
 from __future__ import annotations
 
 import asyncio
@@ -9,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,7 +22,7 @@ from bulkmail.model.errors import ConfigError, SuppressionError
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.suppression import SuppressionRules
 from bulkmail.suppression.copying import copy_tables
-from bulkmail.suppression.file import KEY_BYTES, SqliteSuppressions, SuppressionFile
+from bulkmail.suppression.file import KEY_BYTES, SuppressionFile
 from bulkmail.suppression.store import Suppressions
 from bulkmail.suppression.tables import ListConnection, Values
 
@@ -56,30 +58,17 @@ class PostgresSuppressions(Suppressions):
             tables.close()
             raise
 
-    def copy_to(self, target: Path) -> None:
-        """A copy of the whole list, its secret included, in a new file for its owner's eyes only."""
-        if target.exists():
-            raise SuppressionError(f"{target} is there already", hint="name a new file")
-        with (
-            SqliteSuppressions(target, key=self.secret),
-            SuppressionFile(target) as file,
-            self._tables.snapshot() as ours,
-            file.writing() as theirs,
-        ):
-            copy_tables(ours, theirs)
-
     def take_over(self, archive: Path) -> bool:
         """Makes an empty list the one in `archive`, with its secret; False for a list that has been used."""
-        with SuppressionFile(archive) as file, file.snapshot() as theirs, self._tables.writing() as ours:
+        with closing(SuppressionFile(archive)) as file, file.snapshot() as theirs, self._tables.writing() as ours:
             for table in ("entry", "event", "run"):
-                if ours.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None:  # noqa: S608
+                if ours.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None:
                     return False
-            (key,) = theirs.execute("SELECT key FROM secret").fetchone()
-            ours.execute("UPDATE secret SET key = ?", (key,))
+            ours.execute("UPDATE secret SET key = ?", theirs.execute("SELECT key FROM secret").fetchone())
             copy_tables(theirs, ours)
             for table, column in (("run", "number"), ("event", "id"), ("change", "seq")):
-                highest = f"coalesce((SELECT max({column}) FROM {table}), 1)"  # noqa: S608
-                ours.execute(f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), {highest})")
+                next_number = f"coalesce((SELECT max({column}) FROM {table}), 0) + 1"
+                ours.execute(f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), {next_number}, false)")
         self._read_secret()
         return True
 
@@ -138,16 +127,17 @@ class PostgresTables:
 
     def version(self) -> int:
         """Another number whenever another connection wrote, and whenever that could not be seen for a while."""
-        with self.reading() as connection:
+        with self._lock:
+            link = self._living()
             if time.monotonic() - self._asked_at > _SILENCE:
                 try:
-                    connection.execute("SELECT 1")
-                except SuppressionError:  # it was lost without a word: notices, too
+                    self._wait(link.connection.fetchval("SELECT 1", timeout=_ASKING))
+                except SuppressionError:
                     self._drop()
-                    self._living()
                 self._asked_at = time.monotonic()
             else:
-                self._wait(asyncio.sleep(0))  # notices that have come by now
+                self._wait(_let_notices_in())
+            self._living()
             return self._heard
 
     def shrink(self) -> None:
@@ -155,6 +145,15 @@ class PostgresTables:
         with self.reading() as connection:
             for table in ("entry", "event", "change"):
                 connection.execute(f"VACUUM FULL {table}")
+
+    def copy_to(self, target: Path) -> None:
+        """A copy of all tables, the secret included, in a new file for its owner's eyes only."""
+        if target.exists():
+            raise SuppressionError(f"{target} is there already", hint="name a new file")
+        with self.snapshot() as ours:
+            (key,) = ours.execute("SELECT key FROM secret").fetchone()
+            with closing(SuppressionFile(target, key=key)) as file, file.writing() as theirs:
+                copy_tables(ours, theirs)
 
     def _living(self) -> _Link:
         if self._loop.is_closed():
@@ -203,6 +202,11 @@ class PostgresTables:
     async def _saying(self, work: Coroutine[Any, Any, T]) -> T:
         with saying(self._url):
             return await work
+
+
+async def _let_notices_in() -> None:
+    for _ in range(3):  # what has come is read in one turn of the loop, the end of a connection in the next
+        await asyncio.sleep(0)
 
 
 def _is_in_loop() -> bool:

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -495,6 +496,10 @@ class Suppressions:
         """Blanks every personal field about an address; digests stay.  Returns how many records were blanked."""
         with self._tables.writing() as connection:
             return erase(connection, key, self.digest(key), now=self._clock())
+
+    def copy_to(self, target: Path) -> None:
+        """A copy of the whole list, its secret included, in a new file for its owner's eyes only."""
+        self._tables.copy_to(target)
 
     def shrink(self) -> None:
         """Leaves nothing of what was erased, also where the database keeps what it no longer needs."""

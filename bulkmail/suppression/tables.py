@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
 Values = Sequence[Any] | Mapping[str, Any]
@@ -69,6 +70,10 @@ class ListDatabase(Protocol):
 
     def shrink(self) -> None:
         """Rewrites the tables, so that nothing is left of what was deleted or blanked."""
+        ...
+
+    def copy_to(self, target: Path) -> None:
+        """A copy of all tables, the secret included, in a new file for its owner's eyes only."""
         ...
 
     def close(self) -> None:
