@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection
 
 SCHEMA = "bulkmail"
+LIST_SCHEMA = "bulkmail_suppressions"  # the suppression list: other machines need it than need the campaigns
 STORE_VARIABLE = "BULKMAIL_STORE"
 CONNECTING = 10.0  # seconds
 STATEMENT = 60.0  # seconds

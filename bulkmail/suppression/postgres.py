@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bulkmail.cluster import schema
-from bulkmail.cluster.database import StoreError, connect, saying
+from bulkmail.cluster.database import LIST_SCHEMA, StoreError, connect, saying
 from bulkmail.model.errors import ConfigError, SuppressionError
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.suppression import SuppressionRules
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SCHEMA = "bulkmail_suppressions"
 _LOCK = 0x626D736C  # of the advisory lock that writers take: they come one after the other, as with a file
 _CHANNEL = "bulkmail_suppressions"
 _SILENCE = 5.0  # seconds after which a connection is asked whether it still lives: without it no notice would come
@@ -172,7 +171,7 @@ class PostgresTables:
             self._link = None
 
     async def _open(self) -> Connection:
-        connection = await connect(self._url, schema=SCHEMA)
+        connection = await connect(self._url, schema=LIST_SCHEMA)
         try:
             await schema.require(connection, self._url)
             with saying(self._url):

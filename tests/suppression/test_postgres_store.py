@@ -14,14 +14,14 @@ import pytest
 from click.testing import CliRunner
 
 from bulkmail.cli import main as cli
-from bulkmail.cluster.database import connect
+from bulkmail.cluster.database import LIST_SCHEMA, connect
 from bulkmail.cluster.schema import create
 from bulkmail.model.errors import SuppressionError
 from bulkmail.model.feedback_event import FeedbackKind, KnownRun
 from bulkmail.model.suppression import SuppressionRules
 from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import Addition, EntryQuery
-from bulkmail.suppression.postgres import SCHEMA, PostgresSuppressions
+from bulkmail.suppression.postgres import PostgresSuppressions
 from tests.feedback import mails
 from tests.servers.postgresql import Database
 from tests.store.conftest import postgresql
@@ -42,8 +42,8 @@ def made(postgresql: Database) -> str:
 @pytest.fixture
 def database(made: str) -> str:
     """The same, with an empty list in it."""
-    tables = ", ".join(f"{SCHEMA}.{name}" for name in ("secret", "run", "event", "sent", "mistake", "reached"))
-    more = ", ".join(f"{SCHEMA}.{name}" for name in ("entry", "change", "intake", "place"))
+    tables = ", ".join(f"{LIST_SCHEMA}.{name}" for name in ("secret", "run", "event", "sent", "mistake", "reached"))
+    more = ", ".join(f"{LIST_SCHEMA}.{name}" for name in ("entry", "change", "intake", "place"))
     _in_store(made, lambda connection: connection.execute(f"TRUNCATE {tables}, {more} RESTART IDENTITY"))
     return made
 
