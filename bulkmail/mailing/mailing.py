@@ -32,7 +32,7 @@ from bulkmail.mailing.checking import (
 from bulkmail.mailing.composing import composing
 from bulkmail.mailing.digests import DigestedRows
 from bulkmail.mailing.following import Followed, following, subject_notice
-from bulkmail.mailing.in_doubt import Doubt
+from bulkmail.mailing.in_doubt import Doubt, decide
 from bulkmail.mailing.list_keeper import ListKeeper, keeping_to_list, noticing_all
 from bulkmail.mailing.loading import Messages, Rules, Told, no_one, record, record_messages
 from bulkmail.mailing.permits import open_permits
@@ -89,7 +89,6 @@ from bulkmail.report.report import Report
 from bulkmail.settings.presets import known_feedback
 from bulkmail.settings.suppressions import SuppressionSettings
 
-SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6
 
 FOLLOWS = "follows"  # a setting of the outbox: the outbox of the run that it follows up
 _IGNORED = "ignored"  # a setting of the outbox: the codes of findings that do not matter
@@ -404,14 +403,10 @@ class Mailing:
         return providers_for(self.routes, self._asked or self.pace.mailbox_providers)
 
     def decide_doubts(self, decision: Doubt) -> int:
-        """What becomes of rows in doubt; says how many there were.
-
-        To try one again waits until the server must have given up on the first copy (RFC 5321 §4.5.3.2.6).
-        """
+        """What becomes of rows in doubt; says how many there were."""
         if decision is Doubt.HOLD:
             return 0
-        wait = SERVER_TIMEOUT if decision is Doubt.RETRY else 0.0
-        number = self.outbox.settle_in_doubt(decision.status, wait=wait)
+        number = decide(self.outbox, decision)
         self._suppress()
         return number
 
