@@ -89,7 +89,6 @@ from bulkmail.report.report import Report
 from bulkmail.settings.presets import known_feedback
 from bulkmail.settings.suppressions import SuppressionSettings
 
-
 FOLLOWS = "follows"  # a setting of the outbox: the outbox of the run that it follows up
 _IGNORED = "ignored"  # a setting of the outbox: the codes of findings that do not matter
 
