@@ -282,7 +282,7 @@ class SendingPages:
         return redirect(await self._where_to(campaign, job, is_rehearsal=is_rehearsal))
 
     async def _where_to(self, campaign: CampaignFolder, job: Job, *, is_rehearsal: bool) -> str:
-        """The page of the run as soon as it is there, else that of the command."""
+        """The page of the run as soon as it is there, else that of the command, which goes on to it."""
         with anyio.move_on_after(WAITED_START):
             while True:
                 ended = job.exit_code is not None
@@ -292,7 +292,7 @@ class SendingPages:
                 if ended:
                     break
                 await anyio.sleep(_LOOKED_EVERY)
-        return f"/j/{job.id}"
+        return f"/j/{job.id}?go-on=1"
 
     def _run_of(
         self, campaign: CampaignFolder, job: Job, is_rehearsal: bool, *, is_waiting_enough: bool = False
@@ -324,6 +324,8 @@ class SendingPages:
         run = next((each for each in listing.runs.values() if each.path == job.run), None)
         if run is None and campaign is not None:
             run = await to_thread.run_sync(self._any_run_of, campaign, job)
+        if run is not None and not job.has_failed and "go-on" in request.query_params:
+            return redirect(f"/r/{run.id}")
         printed = await to_thread.run_sync(job.said)
         output = "\n".join(printable(line, 1_000) for line in printed.split("\n")[-200:])
         return self._templates.page(
