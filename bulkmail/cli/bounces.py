@@ -15,7 +15,7 @@ import click
 from bulkmail.cli.program import json_option, note_result
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun
-from bulkmail.model.secret_source import SecretKind, SecretSource
+from bulkmail.model.relay import SecretKind, SecretSource
 from bulkmail.model.tally import EXIT_OK
 from bulkmail.settings.suppressions import user_file
 from bulkmail.settings.user_tables import BounceMailbox, load_mailboxes
@@ -307,7 +307,7 @@ def _show(number: int) -> int:
 def _named_run(argument: str) -> KnownRun:
     """The run that `--run` names, for a register that does not know it yet."""
     from bulkmail.mailing.token_keys import known_run
-    from bulkmail.outbox.reader import OutboxReader
+    from bulkmail.outbox.outbox_reader import OutboxReader
     from bulkmail.settings.runs import find_run
 
     path = find_run(argument, rehearsals=False).resolve()

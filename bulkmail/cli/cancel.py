@@ -6,7 +6,7 @@ import click
 
 from bulkmail.cli.running import run_async
 from bulkmail.mailing.stopping import CANCEL_WAIT, cancel
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.runs import find_run
 from bulkmail.text import count
 

@@ -12,7 +12,7 @@ from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import screen_width
 from bulkmail.mailing.returned import opened_campaign
 from bulkmail.mailing.targets import Targets, recorded_inputs
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.csv_report import write_csv
 from bulkmail.report.html import write_html
 from bulkmail.report.json_report import write_json

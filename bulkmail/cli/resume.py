@@ -34,9 +34,9 @@ from bulkmail.mailing.run_record import lift_rests, recorded, recorded_campaign,
 from bulkmail.mailing.run_watch import recorded_notify
 from bulkmail.mailing.suppression_sources import check_there
 from bulkmail.mailing.targets import Targets
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.route import Route
-from bulkmail.model.status import Status
 from bulkmail.settings.allowed_commands import commands_in, refuse_unallowed
 from bulkmail.settings.presets import expanded
 from bulkmail.settings.runs import find_run

@@ -25,7 +25,7 @@ from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.previous_run import Past, close_finished, reached, reports_beside, retries, when
 from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.run_watch import RunWatch
-from bulkmail.model.intake_duty import say_overdue
+from bulkmail.model.feedback_event import say_overdue
 from bulkmail.model.relay import Secret
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import EXIT_STOPPED

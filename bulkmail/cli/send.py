@@ -48,8 +48,8 @@ from bulkmail.mailing.previous_run import Past
 from bulkmail.mailing.run_record import lift_rests
 from bulkmail.mailing.run_watch import notify_if_killed, record_notify
 from bulkmail.mailing.suppression_sources import intake_overdue, list_in_use
-from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
 from bulkmail.settings.allowed_commands import allow, commands_in, home_of, refuse_unallowed

@@ -17,11 +17,11 @@ from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import step, wrapped
 from bulkmail.mailing.returned import opened_campaign
 from bulkmail.mailing.suppression_sources import overdue_of
-from bulkmail.model.intake_duty import say_overdue
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status
+from bulkmail.model.feedback_event import say_overdue
 from bulkmail.model.tally import Tally
-from bulkmail.outbox.reader import OutboxReader
-from bulkmail.outbox.shape import noticing_damage
+from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.report.came_back import came_back, of_passes
 from bulkmail.report.json_report import head
 from bulkmail.report.planned import planned_in

@@ -13,7 +13,7 @@ from bulkmail.cli.words import step
 from bulkmail.mailing.stopping import WAIT, is_sending, stop
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.tally import EXIT_OK, EXIT_STOPPED, Tally
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.text_report import say_left
 from bulkmail.settings.runs import find_run
 

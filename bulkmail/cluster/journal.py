@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from bulkmail.cluster.database import StoreError, connect, is_gone, is_to_be_repeated
 from bulkmail.cluster.session import Session
-from bulkmail.model.job import Invalidation, Mark, PutBack, Release, Settlement, Written
-from bulkmail.model.reply import Reply
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Invalidation, Mark, PutBack, Release, Settlement, Status, Written
+from bulkmail.model.outcome import Reply
 
 if TYPE_CHECKING:
     from asyncpg import Connection

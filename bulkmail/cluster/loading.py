@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from bulkmail.cluster.database import StoreError, saying
+from bulkmail.model.delivery import Status
 from bulkmail.model.recipient import Recipient
-from bulkmail.model.status import Status
 
 if TYPE_CHECKING:
     from asyncpg import Connection

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status
 from bulkmail.model.tally import Tally
 
 if TYPE_CHECKING:

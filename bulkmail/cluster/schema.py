@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 
 from bulkmail.cluster.database import SCHEMA, StoreError, saying, shown
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 
 if TYPE_CHECKING:
     from asyncpg import Connection

@@ -17,12 +17,9 @@ from bulkmail.cluster.database import StoreError, connect, is_gone, saying
 from bulkmail.cluster.journal import ClusterJournal
 from bulkmail.cluster.reader import read_tally
 from bulkmail.cluster.session import Session
-from bulkmail.model.address import Address
-from bulkmail.model.delivery import Delivery
-from bulkmail.model.job import Claim, Job, PutBack, Release, Settlement, Written
-from bulkmail.model.literal import read_number
-from bulkmail.model.recipient import Place, Recipient
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Claim, Delivery, Job, PutBack, Release, Settlement, Status, Written
+from bulkmail.model.quantities import read_number
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.tally import Tally
 
 if TYPE_CHECKING:

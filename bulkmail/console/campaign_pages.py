@@ -39,7 +39,7 @@ from bulkmail.console.worker import Rendered, printable_lines
 from bulkmail.console.worker import Request as Wanted
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.settings.layers import FILE_NAME
 from bulkmail.text import printable
 

@@ -20,7 +20,7 @@ from anyio import to_thread
 
 from bulkmail.console.journal import Entry, Journal
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.relay import Secret
 from bulkmail.model.tally import EXIT_IN_DOUBT, EXIT_OK, EXIT_SOME_FAILED, EXIT_STOPPED
 

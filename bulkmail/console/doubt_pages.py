@@ -23,7 +23,7 @@ from bulkmail.model.errors import BulkmailError
 from bulkmail.model.relay import Secret
 from bulkmail.model.tally import EXIT_IN_DOUBT, EXIT_OK
 from bulkmail.outbox.entries import PathRecord, RowRecord
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.text import printable
 
 WAITED_DECISION = 20.0  # seconds that the answer waits for the command

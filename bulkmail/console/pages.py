@@ -25,8 +25,8 @@ from bulkmail.console.renderer import Renderer
 from bulkmail.console.run_view import RunView, Views
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.units import say_duration, say_rate
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.quantities import say_duration, say_rate
 from bulkmail.pages.kit import read_part
 from bulkmail.pages.moments import moment
 from bulkmail.text import printable

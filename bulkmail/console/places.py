@@ -6,7 +6,7 @@ import re
 from pathlib import PurePath
 
 from bulkmail.console.document import HEADS, PACES, Document
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.settings.layers import FILE_NAME
 
 _PLACE = re.compile(r"([^\s:'\"]+):(\d{1,9})(?!\d)")

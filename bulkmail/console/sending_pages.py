@@ -23,7 +23,7 @@ from bulkmail.console.places import field_of
 from bulkmail.console.run_view import RunView
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.tally import (
     EXIT_BUG,

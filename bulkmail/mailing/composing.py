@@ -35,10 +35,9 @@ from bulkmail.mailing.composing_process import (
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.compose.identity import date_field
 from bulkmail.message.compose.ready_made import Hook, message_of
+from bulkmail.model.campaign import Keys
+from bulkmail.model.delivery import Envelope, Job, Message
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.job import Job
-from bulkmail.model.keys import Keys
-from bulkmail.model.message import Envelope, Message
 from bulkmail.outbox.outbox import Outbox
 
 log = logging.getLogger("bulkmail.mailing")

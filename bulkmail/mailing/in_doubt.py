@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status
+from bulkmail.model.lazy import dataclass
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.reconcile.sighting import Sighting

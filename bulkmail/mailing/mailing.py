@@ -17,9 +17,8 @@ from bulkmail.checks.catalog import SUPPRESSION_ENTRY, gravest_first, judge, wit
 from bulkmail.checks.check_finding import Finding, refuse
 from bulkmail.checks.evidence import Evidence
 from bulkmail.checks.row_checks import RowCheck
-from bulkmail.engine.contracts import Connect, DeliveryResult, Ending, Event, Outlet
+from bulkmail.engine.contracts import Connect, DeliveryResult, Ending, Event, Outlet, Plan, make_shaper
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan, make_shaper
 from bulkmail.mailing.canary import Canary, Wants, both
 from bulkmail.mailing.checking import (
     Asked,
@@ -68,19 +67,17 @@ from bulkmail.message.compose.ready_made import Hook
 from bulkmail.message.template.locality import frozen, locality_of
 from bulkmail.message.template.rendering import compile_condition
 from bulkmail.model.breaker import Breaker
-from bulkmail.model.campaign import Campaign
+from bulkmail.model.campaign import NO_KEYS, Campaign, Keys
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ChecksFailed, ConfigError
-from bulkmail.model.keys import NO_KEYS, Keys
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.mailbox_provider import MailboxProviders
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Pace
-from bulkmail.model.route import Route
+from bulkmail.model.route import MailboxProviders, Route
 from bulkmail.model.schedule import Schedule
-from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
-from bulkmail.outbox.header import REHEARSAL
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.run_header import REHEARSAL
 from bulkmail.outbox.sending import OutboxStore
 from bulkmail.recipients.grouping import Grouping
 from bulkmail.recipients.screening import Suppression

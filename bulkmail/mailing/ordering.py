@@ -56,18 +56,15 @@ from bulkmail.message.template.branches import Branches, Cover
 from bulkmail.message.template.constants import read_values
 from bulkmail.message.template.field_names import mentioned_names
 from bulkmail.message.template.rendering import Condition, compile_condition, referenced_names
-from bulkmail.model.address import Address
+from bulkmail.model.campaign import Keys
+from bulkmail.model.delivery import Message, Status
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.keys import Keys
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.message import Message
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Pace
-from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.model.relay import Kind, Relay
+from bulkmail.model.recipient import Address, BadRow, Recipient
+from bulkmail.model.relay import Kind, Relay, commands_of
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Planned
-from bulkmail.model.secret_source import commands_of
-from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.recipients.grouping import EMAIL, Grouping

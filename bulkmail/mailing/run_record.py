@@ -14,12 +14,12 @@ import msgspec
 from bulkmail.engine.contracts import DeliveryResult, Ending, Event, Slowed
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError, OutboxError, SendingPaused
-from bulkmail.model.hold import Hold
 from bulkmail.model.pace import Pace
 from bulkmail.model.route import Route
-from bulkmail.model.slowdown import MOST_KEPT, Slowdown, Slowdowns
+from bulkmail.model.shaper import MOST_KEPT, Slowdown, Slowdowns
+from bulkmail.model.timing import Hold
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.rest import SETTING as REST
 from bulkmail.report.rest import recorded as recorded_hold
 from bulkmail.report.slowdowns import SETTING as SLOWDOWNS

@@ -132,7 +132,7 @@ def _pattern(name: str) -> re.Pattern[str]:
 
 def _is_rehearsal(outbox: Path) -> bool:
     """What the outbox says of itself; of one that cannot be read, what its name says."""
-    from bulkmail.outbox.reader import OutboxReader  # late: a new run needs none of it
+    from bulkmail.outbox.outbox_reader import OutboxReader  # late: a new run needs none of it
 
     try:
         with OutboxReader.open(outbox) as reader:

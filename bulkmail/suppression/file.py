@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from bulkmail.model.errors import OutboxError, SuppressionError
-from bulkmail.outbox.mounts import refuse_network
+from bulkmail.outbox.lock import refuse_network
 
 VARIABLE = "BULKMAIL_SUPPRESSIONS"
 

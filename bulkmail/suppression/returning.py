@@ -7,9 +7,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bulkmail.model.feedback_event import FeedbackKind
-from bulkmail.model.intake_duty import MANY, YOUNG, IntakeState
-from bulkmail.model.returned import ReturnedEvent
+from bulkmail.model.feedback_event import MANY, YOUNG, FeedbackKind, IntakeState, ReturnedEvent
 from bulkmail.model.suppression import SuppressionReason
 
 _KIND = "CASE WHEN v.proof = 'address' AND v.counts_as <> '' THEN v.counts_as ELSE v.kind END"

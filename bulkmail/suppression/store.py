@@ -16,9 +16,15 @@ from types import TracebackType
 from typing import Any
 
 from bulkmail.model.errors import SuppressionError
-from bulkmail.model.feedback_event import MOST_REPORT_BYTES, FeedbackEvent, FeedbackKind, KnownRun, Proof
-from bulkmail.model.intake_duty import IntakeState
-from bulkmail.model.returned import ReturnedEvent
+from bulkmail.model.feedback_event import (
+    MOST_REPORT_BYTES,
+    FeedbackEvent,
+    FeedbackKind,
+    IntakeState,
+    KnownRun,
+    Proof,
+    ReturnedEvent,
+)
 from bulkmail.model.suppression import (
     ALL_LISTS,
     SuppressionEntry,
@@ -66,9 +72,7 @@ _ADDED = """
     WHERE c.seq > ? AND c.what = 'added' LIMIT ?
 """
 # What was imported is sorted into the list in one go, by digest: a hundred times as quick as one by one.
-_GATHER = (
-    "CREATE TEMP TABLE gathered (digest BLOB, scope TEXT, reason TEXT, key TEXT, since REAL, until REAL, note TEXT)"
-)
+_GATHERED = "digest BLOB, scope TEXT, reason TEXT, key TEXT, since REAL, until REAL, note TEXT"
 _MERGE = """
     INSERT INTO entry (digest, scope, reason, key, since, until, event, note, seq)
     SELECT digest, scope, reason, key, since, until, NULL, note, ? FROM gathered WHERE true
@@ -104,9 +108,7 @@ class SqliteSuppressions:
         with self._file.reading() as connection:
             self._secret: bytes = connection.execute("SELECT key FROM secret").fetchone()[0]
         digest_key = blake2b(key=self._secret, person=b"digests").digest()
-        self._digest_of = blake2b(
-            digest_size=DIGEST_BYTES, key=digest_key
-        )  # copied for each: half the time of a new one
+        self._digest_of = blake2b(digest_size=DIGEST_BYTES, key=digest_key)  # copied: half the time of a new one
         self._token_key = blake2b(key=self._secret, person=b"tokens", digest_size=32).digest()
 
     def __enter__(self) -> SqliteSuppressions:
@@ -178,9 +180,8 @@ class SqliteSuppressions:
         now, new = self._clock(), 0
         with self._file.writing() as connection:
             if not 0 <= now - self._swept_at < SWEEP_EVERY:  # it reads all events
-                connection.execute(
-                    "UPDATE event SET report = NULL WHERE report IS NOT NULL AND read_at < ?", (now - REPORTS_KEPT,)
-                )
+                old = "UPDATE event SET report = NULL WHERE report IS NOT NULL AND read_at < ?"
+                connection.execute(old, (now - REPORTS_KEPT,))
                 self._swept_at = now
             for event in events:
                 connection.executemany(
@@ -288,7 +289,7 @@ class SqliteSuppressions:
         now = self._clock()
         rows = (self._columns(self._entry(addition, now)) for addition in additions)
         with self._file.reading() as connection:
-            connection.execute(_GATHER)
+            connection.execute(f"CREATE TEMP TABLE gathered ({_GATHERED})")
             try:
                 connection.execute("BEGIN")  # of the temporary table alone: the file is free meanwhile
                 while batch := list(islice(rows, _BATCH)):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bulkmail.cli.init import make_campaign
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.browser.conftest import Opened
 from tests.console.processes import Console, run_console
 from tests.outbox.making import LOST, OK, UNKNOWN

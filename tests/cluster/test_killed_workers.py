@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -21,9 +20,12 @@ from bulkmail.cluster.database import connect
 from bulkmail.cluster.loading import LoadedRow, load
 from bulkmail.cluster.reader import read_records
 from bulkmail.cluster.session import expire
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status
+from tests.chance import chance
 from tests.examples import IN_CI
 from tests.outbox.making import make_recipient
+
+pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).parents[2]
 ROWS = 200
@@ -106,7 +108,7 @@ def suffer(
     url: str, log: Path, *, seed: int, marks: str, patience: float = 45.0
 ) -> tuple[Counter[str], dict[str, Status]]:
     """Sends the campaign by workers that are killed and stopped; how often each was taken, and what the store says."""
-    rng = random.Random(seed)
+    rng = chance(f"workers {seed}")
     prepare(url)
     with witness(log, seed) as port:
         workers = Workers(url, port, marks=marks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -16,12 +15,14 @@ from bulkmail.cluster.loading import LoadedRow, load
 from bulkmail.cluster.reader import read_records, read_tally
 from bulkmail.cluster.session import Session, expire
 from bulkmail.cluster.store import ClusterStore
-from bulkmail.model.job import Job, Release
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Job, Release, Status
 from bulkmail.testing import ScriptedRelay
+from tests.chance import chance
 from tests.outbox.making import make_recipient
 from tests.store.test_store_contract import claim, ids, mark, settle
 from tests.store.test_store_engine import send, taken
+
+pytestmark = pytest.mark.real
 
 
 class Cluster:
@@ -112,7 +113,7 @@ async def test_session_close_to_its_end_is_granted_nothing(cluster: Cluster) -> 
 @pytest.mark.parametrize("seed", range(3))
 async def test_nobody_is_granted_what_another_may_have_sent(cluster: Cluster, seed: int) -> None:
     """Three workers, any of whose sessions expires before any step and learns it some steps later."""
-    rng = random.Random(seed)
+    rng = chance(f"sessions {seed}")
     rows = 25
     campaign = await cluster.load(rows)
     workers = [await cluster.join() for _ in range(3)]

@@ -18,6 +18,8 @@ from bulkmail.model.errors import ConfigError
 from tests.outbox.making import make_recipient
 from tests.servers.postgresql import Database
 
+pytestmark = pytest.mark.real
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -12,7 +12,7 @@ import pytest
 from bulkmail.console.commands import Commands
 from bulkmail.console.run_view import WORDS
 from bulkmail.model.delivery import Status
-from bulkmail.model.reply import Fault, Reply, Stage
+from bulkmail.model.outcome import Fault, Reply, Stage
 from bulkmail.model.suppression import SuppressionReason
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.suppression.ports import Addition

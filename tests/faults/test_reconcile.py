@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.status import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.delivery import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import Drop, ScriptedRelay, TakenMessage
 from tests.e2e.commands import Result, run, write_campaign
 from tests.servers.dovecot_lmtp import PASSWORD, run_dovecot

@@ -56,7 +56,7 @@ def database(postgresql: Database) -> str:
     return url
 
 
-@pytest.fixture(params=["process", "power", "memory", "postgresql"])
+@pytest.fixture(params=["process", "power", "memory", pytest.param("postgresql", marks=pytest.mark.real)])
 async def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
     """Opens a store that has so many deliveries, each with an id from 1."""
     url = request.getfixturevalue("database") if request.param == "postgresql" else ""
