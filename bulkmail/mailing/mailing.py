@@ -390,11 +390,11 @@ class Mailing:
         return Path(kept)
 
     def _find_unserved(self) -> list[Finding]:
-        self._sorted = sort_into_lanes(self.outbox, self.routes, self._providers, keys=self.keys)
+        self._sorted = sort_into_lanes(self.outbox, self.routes, self.providers, keys=self.keys)
         return find_unserved(self.outbox, self._sorted.serving)
 
     @property
-    def _providers(self) -> MailboxProviders:
+    def providers(self) -> MailboxProviders:
         """The providers as this run knows them; a provider's own mail exchanger comes with its presets."""
         return providers_for(self.routes, self._asked or self.pace.mailbox_providers)
 
@@ -430,13 +430,7 @@ class Mailing:
         The error of the `Ending`, if any, has left every row it did not deal with as it was.
         `ready` is awaited before each message is begun.
         """
-        await know_tables()
-        if self._providers.by_exchanger and not self.routes[0].relay.kind.is_rehearsal:
-            # Before the plan is made: the providers of the outbox are numbered once more, by what DNS said.
-            self._asked = await ask_exchangers(self.outbox, self._providers)
-            await to_thread.run_sync(self._find_unserved)
-        found = self._sorted or Sorted({0: tuple(range(len(self.routes)))}, {})
-        refuse(find_unserved(self.outbox, found.serving))  # a row that was in doubt may be open by now
+        found = await self.find_lanes()
         if self.takes_over is not None:
             self.outbox = take_over(self.outbox, self.takes_over, durability=self.pace.durability)
             self.takes_over = None
@@ -453,6 +447,17 @@ class Mailing:
             finally:
                 self._keeper = None
         return ending
+
+    async def find_lanes(self) -> Sorted:
+        """Which relays serve which lane of the outbox, by what DNS says of the domains, too.  Raises `ChecksFailed`."""
+        await know_tables()
+        if self.providers.by_exchanger and not self.routes[0].relay.kind.is_rehearsal:
+            # Before the plan is made: the providers of the outbox are numbered once more, by what DNS said.
+            self._asked = await ask_exchangers(self.outbox, self.providers)
+            await to_thread.run_sync(self._find_unserved)
+        found = self._sorted or Sorted({0: tuple(range(len(self.routes)))}, {})
+        refuse(find_unserved(self.outbox, found.serving))  # a row that was in doubt may be open by now
+        return found
 
     async def _send(
         self,
@@ -484,8 +489,8 @@ class Mailing:
                 outlets=[Outlet(*means) for means in zip(self.routes, connects, permits, strict=True)],
                 serving={provider: numbers for provider, numbers in found.serving.items() if numbers},
                 pace=self.pace,
-                lanes=self._providers,
-                shaper=make_shaper(self._providers, self.pace, known=slowing.known()),  # the canary's too: it learns
+                lanes=self.providers,
+                shaper=make_shaper(self.providers, self.pace, known=slowing.known()),  # the canary's too: it learns
                 providers=found.providers,
                 feedback=known_feedback(),
                 sign=sign,
