@@ -46,8 +46,7 @@ from bulkmail.cluster.database import STORE_VARIABLE, connect, saying, shown, st
 from bulkmail.cluster.reader import read_tally
 from bulkmail.cluster.session import Session
 from bulkmail.engine.contracts import Ending
-from bulkmail.mailing.in_doubt import Doubt
-from bulkmail.mailing.mailing import SERVER_TIMEOUT
+from bulkmail.mailing.in_doubt import SERVER_TIMEOUT, Doubt
 from bulkmail.mailing.ordering import Order, changes_since, is_rehearsal, order_mailing
 from bulkmail.mailing.previous_run import Past, reports_beside
 from bulkmail.mailing.relays import open_routes
