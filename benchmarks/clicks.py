@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 from bulkmail.message.unsubscribe import make_token
-from bulkmail.model.address import Address
+from bulkmail.model.recipient import Address
 from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import EntryQuery
 

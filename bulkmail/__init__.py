@@ -28,14 +28,15 @@ if TYPE_CHECKING:
     from bulkmail.message.unsubscribe import read_unsubscribe as read_unsubscribe
     from bulkmail.message.unsubscribe import verify_unsubscribe as verify_unsubscribe
     from bulkmail.message.verp import decode_verp as decode_verp
-    from bulkmail.model.address import Address as Address
     from bulkmail.model.campaign import Attachment as Attachment
     from bulkmail.model.campaign import Campaign as Campaign
     from bulkmail.model.campaign import Dkim as Dkim
     from bulkmail.model.campaign import InlineImage as InlineImage
+    from bulkmail.model.campaign import Keys as Keys
     from bulkmail.model.campaign import RowAttachment as RowAttachment
     from bulkmail.model.campaign import Template as Template
     from bulkmail.model.campaign import Unsubscribe as Unsubscribe
+    from bulkmail.model.delivery import Status as Status
     from bulkmail.model.errors import BulkmailError as BulkmailError
     from bulkmail.model.errors import ChecksFailed as ChecksFailed
     from bulkmail.model.errors import ConfigError as ConfigError
@@ -45,17 +46,16 @@ if TYPE_CHECKING:
     from bulkmail.model.errors import SendingPaused as SendingPaused
     from bulkmail.model.errors import SuppressionError as SuppressionError
     from bulkmail.model.errors import TemplateError as TemplateError
-    from bulkmail.model.keys import Keys as Keys
     from bulkmail.model.pace import Pace as Pace
     from bulkmail.model.quota import Quota as Quota
     from bulkmail.model.rate import Rate as Rate
+    from bulkmail.model.recipient import Address as Address
     from bulkmail.model.recipient import Recipient as Recipient
     from bulkmail.model.relay import Relay as Relay
     from bulkmail.model.relay import Secret as Secret
     from bulkmail.model.retry import Backoff as Backoff
     from bulkmail.model.retry import RetryPolicy as RetryPolicy
     from bulkmail.model.route import Route as Route
-    from bulkmail.model.status import Status as Status
     from bulkmail.recipients.list_reading import ListOptions as ListOptions
     from bulkmail.report.report import Report as Report
     from bulkmail.settings.suppressions import SuppressionSettings as SuppressionSettings
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from bulkmail.smtp.trace import ConversationLine as ConversationLine
 
 _HOMES = {
-    "Address": "model.address",
+    "Address": "model.recipient",
     "Attachment": "model.campaign",
     "BulkmailError": "model.errors",
     "Backoff": "model.retry",
@@ -74,7 +74,7 @@ _HOMES = {
     "DeliveryResults": "mailing.program",
     "Dkim": "model.campaign",
     "ChecksFailed": "model.errors",
-    "Keys": "model.keys",
+    "Keys": "model.campaign",
     "InlineImage": "model.campaign",
     "ListError": "model.errors",
     "ListOptions": "recipients.list_source",

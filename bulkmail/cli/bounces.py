@@ -16,7 +16,7 @@ from bulkmail.cli.program import json_option, note_result
 from bulkmail.cli.which_list import chosen_list, store_option
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun
-from bulkmail.model.secret_source import SecretKind, SecretSource
+from bulkmail.model.relay import SecretKind, SecretSource
 from bulkmail.model.tally import EXIT_OK
 from bulkmail.settings.suppressions import SuppressionSettings, user_file
 from bulkmail.settings.user_tables import BounceMailbox, load_mailboxes
@@ -309,7 +309,7 @@ def _show(number: int, url: str) -> int:
 def _named_run(argument: str) -> KnownRun:
     """The run that `--run` names, for a register that does not know it yet."""
     from bulkmail.mailing.token_keys import known_run
-    from bulkmail.outbox.reader import OutboxReader
+    from bulkmail.outbox.outbox_reader import OutboxReader
     from bulkmail.settings.runs import find_run
 
     path = find_run(argument, rehearsals=False).resolve()

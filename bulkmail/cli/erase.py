@@ -10,8 +10,8 @@ import click
 from bulkmail.cli.which_list import list_options
 from bulkmail.mailing.erasing import erase_everywhere, find_outboxes
 from bulkmail.mailing.suppression_sources import open_settings
-from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.recipient import Address
 from bulkmail.model.tally import EXIT_SOME_FAILED
 from bulkmail.settings.suppressions import SuppressionSettings
 from bulkmail.text import count, printable

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from bulkmail.engine.contracts import DeliveryResult, Event, Sessions, Slowed
-from bulkmail.model.hold import Hold
-from bulkmail.model.slowdown import Slowdowns
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status
+from bulkmail.model.shaper import Slowdowns
+from bulkmail.model.timing import Hold
 
 WINDOW = 10.0  # seconds that "now" looks back
 

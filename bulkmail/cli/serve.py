@@ -124,8 +124,8 @@ def _make(settings: ServeSettings, store: Suppressions) -> tuple[Server, PublicS
 
     from bulkmail.feedback.matching import Arrived, Matcher
     from bulkmail.message.unsubscribe import read_unsubscribe
-    from bulkmail.model.address import Address
     from bulkmail.model.feedback_event import FeedbackEvent
+    from bulkmail.model.recipient import Address
     from bulkmail.serve.client_connection import BoundedConnection
     from bulkmail.serve.proofs import Webhook
     from bulkmail.serve.public_app import PublicSide, make_app

@@ -16,9 +16,9 @@ from bulkmail.cli.program import json_option, note_result
 from bulkmail.cli.which_list import list_options
 from bulkmail.mailing.suppression_sources import open_settings
 from bulkmail.model.errors import AddressError, ConfigError, ListError
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
+from bulkmail.model.quantities import parse_duration
 from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionReason, list_scope
-from bulkmail.model.units import parse_duration
 from bulkmail.settings.suppressions import SuppressionSettings
 from bulkmail.suppression.exchange import adopt, export, is_archive, iso, read_file
 from bulkmail.suppression.ports import Addition, AddressHistory, EntryQuery, StoredEvent, SuppressionStore
@@ -385,7 +385,7 @@ def _who() -> str:
 
 
 def _run_id(run: str) -> str:
-    from bulkmail.outbox.reader import OutboxReader
+    from bulkmail.outbox.outbox_reader import OutboxReader
     from bulkmail.settings.runs import find_run
 
     with OutboxReader.open(find_run(run, rehearsals=False)) as reader:

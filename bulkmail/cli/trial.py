@@ -16,9 +16,9 @@ from bulkmail.cli.tracing import progress_mode, tracing
 from bulkmail.mailing.following import FollowUp
 from bulkmail.mailing.run_watch import RunWatch
 from bulkmail.mailing.trial import Trial, TrialResult, prepare_trial, result_of
-from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.recipient import Address
 from bulkmail.settings.allowed_commands import commands_in, refuse_unallowed
 from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.settings import Settings

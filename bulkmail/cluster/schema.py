@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 
 from bulkmail.cluster.database import LIST_SCHEMA, SCHEMA, StoreError, saying, shown
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-VERSION = 2
+VERSION = 3
 OLDEST_SERVER = 13
 CLOCKS_APART = 60.0  # seconds
 _LOCK = 0x62756C6B  # of the advisory lock: two administrators at once
@@ -81,7 +81,7 @@ async def check(connection: Connection, url: str) -> list[Remark]:
 
 
 async def _rights(connection: Connection) -> list[Remark]:
-    tables = ("campaign", "session", "shard", "row", "delivery", "attempt")
+    tables = ("campaign", "session", "shard", "row", "delivery", "attempt", "setting", "part", "work")
     missing = [
         table
         for table in tables

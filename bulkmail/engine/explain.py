@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from bulkmail.model.advice import advice
 from bulkmail.model.errors import RelayError, SendingPaused
-from bulkmail.model.feedback import Feedback
-from bulkmail.model.hold import Hold
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.slowdown import Slowdown
-from bulkmail.model.units import say_duration
-from bulkmail.model.window import say_until
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage, advice
+from bulkmail.model.quantities import say_duration
+from bulkmail.model.schedule import say_until
+from bulkmail.model.shaper import Feedback, Slowdown
+from bulkmail.model.timing import Hold
 from bulkmail.text import count
 
 _AGAIN = "; then run the same command again: it continues where this one stopped"

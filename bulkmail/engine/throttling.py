@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from bulkmail.engine.clock import Clock
-from bulkmail.engine.contracts import Slowed
+from bulkmail.engine.contracts import Clock, Slowed
 from bulkmail.engine.explain import say_slowed
 from bulkmail.engine.relay_state import RelayState
-from bulkmail.model.feedback import ThrottleDecision
-from bulkmail.model.outcome import Scope
-from bulkmail.model.reply import Fault, Reply
-from bulkmail.model.shaper import Shaper
-from bulkmail.model.slowdown import Slowdown
+from bulkmail.model.outcome import Fault, Reply, Scope
+from bulkmail.model.shaper import Shaper, Slowdown, ThrottleDecision
 from bulkmail.model.timing import ACCEPTED_COUNTED_WITHIN, PROVIDERS_FORGOTTEN_EVERY, SAME_NOTICE_AFTER
 
 _MOST_TOLD = 1_000

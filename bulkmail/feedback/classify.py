@@ -12,10 +12,8 @@ from typing import Any
 from bulkmail.feedback.notice import Notice
 from bulkmail.model import verdict
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.outcome import Outcome, Reason
-from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.reply import Stage, make_reply
+from bulkmail.model.lazy import dataclass, lazy_pattern
+from bulkmail.model.outcome import Outcome, Reason, Stage, make_reply
 from bulkmail.model.wording import plain
 from bulkmail.text import printable
 

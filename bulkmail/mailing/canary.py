@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Set
 from bulkmail.engine.contracts import DeliveryResult, Ending, Event
 from bulkmail.model.breaker import Ahead, BreakerLimits, CanaryBreaker, ahead_key, judge_canary, policy_key
 from bulkmail.model.errors import SendingPaused
-from bulkmail.model.hold import Hold
 from bulkmail.model.outcome import Outcome, Scope
+from bulkmail.model.timing import Hold
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.shape import noticing_damage
+from bulkmail.outbox.sqlite_file import noticing_damage
 
 SETTING = "canary"
 PASSED = "passed"

@@ -19,13 +19,12 @@ from bulkmail.message.compose.composer import Composer
 from bulkmail.message.dkim import public_key, record_name
 from bulkmail.message.template.field_names import mentioned_names, names_of_message, names_of_rows, printed_names
 from bulkmail.message.template.rendering import Condition, referenced_names
-from bulkmail.model.campaign import Campaign
+from bulkmail.model.campaign import Campaign, Keys
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
-from bulkmail.model.keys import Keys
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.relay import Kind, Secret
 from bulkmail.model.route import Route
-from bulkmail.model.status import Status
 from bulkmail.model.tally import MOST_INVALID, Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.probe.dns_records import MOST_DOMAINS, Ask, ask_dns, find_records

@@ -21,13 +21,12 @@ from msgspec import Struct
 
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.compose.ready_made import Hook
+from bulkmail.model.campaign import BounceKey, Keys
+from bulkmail.model.delivery import Job, Message
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.job import Job
-from bulkmail.model.keys import BounceKey, Keys
-from bulkmail.model.message import Message
 from bulkmail.model.recipient import RowFields
 from bulkmail.model.relay import Secret
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 
 SHARED = 4_096  # bytes from which a part of every message is named and not sent
 

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator
 
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.message.compose.composer import Composer
-from bulkmail.model.address import Address
 from bulkmail.model.errors import BulkmailError, ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.mailbox_provider import MailboxProviders
-from bulkmail.model.recipient import Recipient
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.recipient import Address, Recipient
+from bulkmail.model.route import MailboxProviders
 from bulkmail.text import printable
 
 _BATCH = 10_000  # rows

@@ -21,10 +21,9 @@ from anyio import to_thread
 
 from bulkmail.mailing.suppression_sources import ReadList, list_in_use
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.outbox.ledger import state_folder
-from bulkmail.outbox.mounts import refuse_network
+from bulkmail.outbox.lock import refuse_network
 from bulkmail.settings.suppressions import load_suppressions
 
 NAME = "bulkmail"

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from datetime import tzinfo
 
 from bulkmail.mailing.permits import accounts_of, find_ledger, quotas_of
-from bulkmail.model.forecast import Bounds, Share, plan_demand, plan_shares, say_plan
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pace import Pace
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.pace import Bounds, Pace, Share, plan_demand, plan_shares, say_plan
+from bulkmail.model.quantities import say_duration
 from bulkmail.model.quota import Booking, Quota
 from bulkmail.model.route import Route
-from bulkmail.model.units import say_duration
-from bulkmail.model.window import ALWAYS
+from bulkmail.model.schedule import ALWAYS
 
 
 @dataclass(frozen=True, slots=True)

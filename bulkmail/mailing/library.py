@@ -38,14 +38,13 @@ from bulkmail.mailing.run_record import recorded_campaign
 from bulkmail.mailing.suppression_sources import SUPPRESS, files_to_setting, read_suppression
 from bulkmail.message.template.constants import written_values
 from bulkmail.message.template.locality import locality_of
-from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
+from bulkmail.model.campaign import NO_KEYS, Campaign, Dkim, Keys, Template, Unsubscribe
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.pace import Pace
+from bulkmail.model.recipient import Variants, parse_variants
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.route import Route
 from bulkmail.model.tally import MOST_INVALID
-from bulkmail.model.variants import Variants, parse_variants
 from bulkmail.recipients.given import not_rows, reader_of
 from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.report.report import Report

@@ -14,16 +14,15 @@ from anyio import to_thread
 from bulkmail.engine.contracts import Connect, Connection, DeliveryResult, Event, Notice
 from bulkmail.mailing.suppression_sources import ListInUse, recorded_list
 from bulkmail.mailing.token_keys import known_run
-from bulkmail.model.address import Address
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import OutboxError, SuppressionError
-from bulkmail.model.feedback_event import FeedbackEvent
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.mailbox_reply import event_of_reply
+from bulkmail.model.feedback_event import FeedbackEvent, event_of_reply
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.outcome import Outcome
+from bulkmail.model.recipient import Address
 from bulkmail.model.suppression import MISTAKE_LEAST
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.presets import known_providers
 from bulkmail.suppression.index import SuppressionIndex
 from bulkmail.suppression.store import Suppressions

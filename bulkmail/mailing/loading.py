@@ -13,11 +13,10 @@ from bulkmail.checks.tried_messages import MessageCheck, MessageRenderer
 from bulkmail.mailing.feed import Feed
 from bulkmail.mailing.rows import Selection
 from bulkmail.message.compose.ready_made import take_apart
-from bulkmail.model.address import Address
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.recipient import BadRow, Place, PlainRows, Recipient
-from bulkmail.model.status import Status
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.recipient import Address, BadRow, Place, PlainRows, Recipient
 from bulkmail.outbox.entries import ReadyMade
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.recipients.grouping import Grouping, Ungrouped

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -56,23 +56,21 @@ from bulkmail.message.template.branches import Branches, Cover
 from bulkmail.message.template.constants import read_values
 from bulkmail.message.template.field_names import mentioned_names
 from bulkmail.message.template.rendering import Condition, compile_condition, referenced_names
-from bulkmail.model.address import Address
+from bulkmail.model.campaign import Keys
+from bulkmail.model.delivery import Message, Status
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.keys import Keys
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.message import Message
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Pace
-from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.model.relay import Kind, Relay
+from bulkmail.model.recipient import Address, BadRow, Recipient
+from bulkmail.model.relay import Kind, Relay, commands_of
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Planned
-from bulkmail.model.secret_source import commands_of
-from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.recipients.grouping import EMAIL, Grouping
 from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.recipients.screening import Suppression, screen
+from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.settings.runs import run_path
 from bulkmail.settings.settings import Settings
 from bulkmail.settings.user_tables import is_served
@@ -219,6 +217,28 @@ async def order_mailing(
     if takes_over:
         mailing.takes_over = path
     return mailing
+
+
+def changes_since(
+    settings: Settings, fingerprint: str, recorded: Mapping[str, str], follow_up: FollowUp | None
+) -> list[str]:
+    """What is not as it was when a campaign was loaded: "the message", "the list", "the planned times (send_at)".
+
+    `fingerprint` and `recorded` are those of the message, and the settings, that it was loaded with.  Blocks.
+    """
+    followed = _read_followed(settings, follow_up)
+    if followed is not None:
+        settings = replace(settings, campaign=with_thread(settings.campaign, followed))
+    with _list_at_hand(settings) as source:
+        digest = _list_digest(settings, source, followed)
+    past = Past(
+        Path(settings.name),
+        Standing.UNFINISHED,
+        fingerprint=fingerprint,
+        list_digest=recorded.get(LIST_DIGEST, ""),
+        schedule=recorded.get(SCHEDULE, ""),
+    )
+    return past.changes(settings.campaign, digest, schedule_to_setting(settings.schedule))
 
 
 def _look_first(settings: Settings, order: Order) -> Past:

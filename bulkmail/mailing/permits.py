@@ -12,16 +12,16 @@ from anyio import to_thread
 
 from bulkmail.engine.contracts import Limits
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.hold import Hold
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import NO_QUOTA, Quota
 from bulkmail.model.relay import Kind
 from bulkmail.model.route import Route
-from bulkmail.model.window import ALWAYS, Windows
-from bulkmail.outbox.allowance import Allowance
+from bulkmail.model.schedule import ALWAYS, Windows
+from bulkmail.model.timing import Hold
 from bulkmail.outbox.ledger import (
     LONGEST_PAUSE,
     VARIABLE,
+    Allowance,
     Ledger,
     account_of,
     ledger_path,

@@ -9,8 +9,7 @@ import msgspec
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pace import Pace
-from bulkmail.model.schedule import LATEST, Planned, Schedule, written
-from bulkmail.model.window import say_until
+from bulkmail.model.schedule import LATEST, Planned, Schedule, say_until, written
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.report.planned import SETTING, schedule_of
 from bulkmail.settings.parsers import find_zone

@@ -16,17 +16,17 @@ import msgspec
 from bulkmail.mailing.suppression_sources import recorded_files
 from bulkmail.mailing.targets import recorded_inputs
 from bulkmail.model.campaign import Campaign
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Durability
 from bulkmail.model.relay import Kind
 from bulkmail.model.route import Route
-from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
-from bulkmail.outbox.header import is_rehearsal
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader, is_outbox
-from bulkmail.outbox.shape import noticing_damage
+from bulkmail.outbox.outbox_reader import OutboxReader, is_outbox
+from bulkmail.outbox.run_header import is_rehearsal
+from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.text import count
 

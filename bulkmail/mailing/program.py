@@ -26,7 +26,7 @@ from bulkmail.message.compose.bodies import (
 )
 from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttachment, RowPictures, Template, is_template
 from bulkmail.model.errors import BulkmailError, ConfigError, EmptyList
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.schedule import Schedule
 from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.recipients.list_source import open_list

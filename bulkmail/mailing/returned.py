@@ -11,8 +11,8 @@ from pathlib import Path
 from bulkmail.mailing.previous_run import passes_of
 from bulkmail.mailing.suppression_sources import recorded_list, scope_of
 from bulkmail.model.errors import OutboxError, SuppressionError
-from bulkmail.model.returned import Returned, ReturnedEvent, SentPath, fold_returned
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.feedback_event import Returned, ReturnedEvent, SentPath, fold_returned
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.run_source import Source
 from bulkmail.suppression.ports import SuppressionStore
 from bulkmail.text import count, printable

@@ -12,14 +12,12 @@ from typing import Protocol, cast
 from bulkmail.checks.row_checks import RowCheck
 from bulkmail.mailing.feed import Feed
 from bulkmail.message.template.rendering import Condition
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, EmptyList, ListError, TemplateError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.recipient import BadRow, Place, PlainRow, PlainRows, Recipient
-from bulkmail.model.status import Status
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.recipient import FIELD, Address, BadRow, Place, PlainRow, PlainRows, Recipient, variant_of
 from bulkmail.model.tally import MOST_INVALID
-from bulkmail.model.variants import FIELD, variant_of
 from bulkmail.recipients.columns import DELIVERY_COLUMNS
 from bulkmail.recipients.given import not_rows, reader_of
 from bulkmail.recipients.list_reading import ListOptions

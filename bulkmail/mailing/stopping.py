@@ -21,11 +21,11 @@ import anyio
 from anyio import to_thread
 
 from bulkmail.engine.contracts import Event, Notice
+from bulkmail.model.breaker import StopRequest
 from bulkmail.model.errors import OutboxBusy, OutboxError
-from bulkmail.model.stop import StopRequest
 from bulkmail.outbox.lock import holder, side_file
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import is_outbox
+from bulkmail.outbox.outbox_reader import is_outbox
 from bulkmail.report.rest import STOPPED
 
 EVERY = 1.0  # seconds between two looks for a request

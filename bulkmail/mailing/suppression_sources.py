@@ -13,9 +13,9 @@ from bulkmail.cluster.database import shown, with_password
 from bulkmail.message.header.addresses import is_same_for_all
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError, OutboxError, SuppressionError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.suppression import ALL_LISTS, SuppressionPolicy, SuppressionRules, campaign_scope, list_scope
-from bulkmail.outbox.reader import OutboxReader, is_outbox
+from bulkmail.outbox.outbox_reader import OutboxReader, is_outbox
 from bulkmail.recipients.screening import REACHED_NO_RECIPIENT, Suppression
 from bulkmail.settings.presets import known_providers
 from bulkmail.settings.suppressions import VARIABLE, SuppressionSettings

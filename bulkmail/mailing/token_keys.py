@@ -15,14 +15,13 @@ from bulkmail.feedback.matching import VerifyUnsubscribe
 from bulkmail.mailing.suppression_sources import list_in_use, recorded_list, scope_of
 from bulkmail.message.unsubscribe import read_unsubscribe
 from bulkmail.message.verp import TOKEN
-from bulkmail.model.address import Address
+from bulkmail.model.campaign import BounceKey, Keys
 from bulkmail.model.errors import BulkmailError, ConfigError, SuppressionError
 from bulkmail.model.feedback_event import KnownRun
-from bulkmail.model.keys import BounceKey, Keys
-from bulkmail.model.relay import Secret
-from bulkmail.model.secret_source import commands_of
+from bulkmail.model.recipient import Address
+from bulkmail.model.relay import Secret, commands_of
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.suppressions import load_suppressions
 

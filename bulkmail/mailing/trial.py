@@ -13,14 +13,13 @@ from bulkmail.mailing.following import FollowUp, read_followed, with_thread
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.ordering import messages
 from bulkmail.mailing.rows import GivenRows, Selection
-from bulkmail.model.address import Address
+from bulkmail.model.campaign import Keys
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.keys import Keys
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.recipient import Recipient, RowFields
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.recipient import Address, Recipient, RowFields
 from bulkmail.model.relay import Secret
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.recipients.list_source import ListOptions
 from bulkmail.settings.settings import Settings
 

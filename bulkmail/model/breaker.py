@@ -1,4 +1,4 @@
-"""When to stop a campaign before it burns the list: what to watch for, where the limits are, and what to say then."""
+"""When a campaign stops before its list is through: on request, and by itself before it burns the list."""
 
 from __future__ import annotations
 
@@ -6,16 +6,56 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from datetime import datetime
 from enum import Enum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from bulkmail.model.advice import ADVICE
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
-from bulkmail.model.reply import Fault, Reply
-from bulkmail.model.units import say_duration
+import msgspec
+
+from bulkmail.model.errors import OutboxError
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.outcome import ADVICE, Fault, Outcome, Reason, Reply, Scope, Verdict
+from bulkmail.model.quantities import say_duration
 from bulkmail.model.verdict import ACCEPTED
-from bulkmail.text import count
+from bulkmail.text import count, printable
+
+# -- A request to stop a run: who asked, when, and whether messages under way are aborted.
+
+
+LONGEST_NAME = 200  # characters of who asked
+NO_ONE_NAMED = "an unnamed user"
+_LAST = 253_402_000_000  # in the year 9999, wherever the clock stands
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """`by` is a user and a computer, `at` wall-clock seconds; with `now` messages under way are aborted."""
+
+    by: str = NO_ONE_NAMED
+    at: Annotated[float, msgspec.Meta(ge=0, le=_LAST)] = 0.0
+    now: bool = False
+
+    def recorded(self) -> str:
+        """As a note, and as the setting `stopped` of an outbox."""
+        kept = {"by": printable(self.by, LONGEST_NAME), "at": self.at, "now": self.now}
+        return msgspec.json.encode(kept).decode()
+
+    @classmethod
+    def read(cls, kept: str | bytes) -> StopRequest:
+        """The reverse.  Raises `OutboxError`."""
+        try:
+            found = msgspec.json.decode(kept, type=cls)
+        except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+            raise OutboxError(f"this is no request to stop: {error}") from None
+        return cls(printable(found.by, LONGEST_NAME) or NO_ONE_NAMED, found.at, found.now)
+
+    @property
+    def sentence(self) -> str:
+        """For people who look at the run later."""
+        return f"Stopped by {self.by} at {datetime.fromtimestamp(self.at):%Y-%m-%d %H:%M:%S}."
+
+
+# -- When to stop a campaign before it burns the list: what to watch for, where the limits are, and what to say then.
 
 
 class Danger(Enum):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from bulkmail.model.hold import Hold
+from bulkmail.model.timing import Hold
 
 
 class BulkmailError(Exception):

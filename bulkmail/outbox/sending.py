@@ -13,8 +13,7 @@ from queue import SimpleQueue
 
 import anyio
 
-from bulkmail.model.delivery import Status
-from bulkmail.model.job import EVERYTHING, Claim, Invalidation, Settlement, Written
+from bulkmail.model.delivery import EVERYTHING, Claim, Invalidation, Settlement, Status, Written
 from bulkmail.model.pace import Durability
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import Fold

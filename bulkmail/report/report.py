@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from bulkmail.model.feedback_event import FeedbackKind
+from bulkmail.model.delivery import Status
+from bulkmail.model.feedback_event import FeedbackKind, ReturnedCounts
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.recipient import Place
-from bulkmail.model.returned import ReturnedCounts
-from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import PathRecord, RowRecord
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.row_words import Reasons, Variants, words
 from bulkmail.report.run_source import Pass, Run, Source
 
@@ -82,7 +83,7 @@ class Troubles:
         return self._found[status][:most]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Report:
     """A reading at one moment; later changes of the outbox are in the next reading.
 

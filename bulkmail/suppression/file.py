@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bulkmail.model.errors import OutboxError, SuppressionError
 from bulkmail.model.suppression import SuppressionRules
-from bulkmail.outbox.mounts import refuse_network
+from bulkmail.outbox.lock import refuse_network
 from bulkmail.suppression.store import Suppressions
 from bulkmail.suppression.tables import ListConnection
 

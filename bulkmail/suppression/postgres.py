@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bulkmail.cluster import schema
 from bulkmail.cluster.database import LIST_SCHEMA, StoreError, connect, saying
 from bulkmail.model.errors import ConfigError, SuppressionError
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.suppression import SuppressionRules
 from bulkmail.suppression.copying import copy_tables
 from bulkmail.suppression.file import KEY_BYTES, SuppressionFile

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bulkmail.model.feedback_event import FeedbackKind
-from bulkmail.model.intake_duty import MANY, YOUNG, IntakeState
-from bulkmail.model.returned import ReturnedEvent
+from bulkmail.model.feedback_event import MANY, YOUNG, FeedbackKind, IntakeState, ReturnedEvent
 from bulkmail.model.suppression import SuppressionReason
 from bulkmail.suppression.tables import ListConnection, among
 

@@ -13,9 +13,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bulkmail.model.feedback_event import MOST_REPORT_BYTES, FeedbackEvent, FeedbackKind, KnownRun, Proof
-from bulkmail.model.intake_duty import IntakeState
-from bulkmail.model.returned import ReturnedEvent
+from bulkmail.model.feedback_event import (
+    MOST_REPORT_BYTES,
+    FeedbackEvent,
+    FeedbackKind,
+    IntakeState,
+    KnownRun,
+    Proof,
+    ReturnedEvent,
+)
 from bulkmail.model.suppression import (
     SuppressionEntry,
     SuppressionPolicy,
@@ -105,9 +111,7 @@ class Suppressions:
         with self._tables.reading() as connection:
             self._secret: bytes = connection.execute("SELECT key FROM secret").fetchone()[0]
         digest_key = blake2b(key=self._secret, person=b"digests").digest()
-        self._digest_of = blake2b(
-            digest_size=DIGEST_BYTES, key=digest_key
-        )  # copied for each: half the time of a new one
+        self._digest_of = blake2b(digest_size=DIGEST_BYTES, key=digest_key)  # copied: half the time of a new one
         self._token_key = blake2b(key=self._secret, person=b"tokens", digest_size=32).digest()
 
     def __enter__(self) -> Self:
@@ -179,9 +183,8 @@ class Suppressions:
         now, new, runs = self._clock(), 0, dict[str, int | None]()
         with self._tables.writing() as connection:
             if not 0 <= now - self._swept_at < SWEEP_EVERY:  # it reads all events
-                connection.execute(
-                    "UPDATE event SET report = NULL WHERE report IS NOT NULL AND read_at < ?", (now - REPORTS_KEPT,)
-                )
+                old = "UPDATE event SET report = NULL WHERE report IS NOT NULL AND read_at < ?"
+                connection.execute(old, (now - REPORTS_KEPT,))
                 self._swept_at = now
             for event in events:
                 for each in event.replaces:

@@ -15,10 +15,8 @@ from bulkmail.message.compose.bodies import linked_fields
 from bulkmail.message.compose.composer import Composer, TriedMessage
 from bulkmail.message.template.field_names import printed_names
 from bulkmail.message.template.rendering import referenced_names
-from bulkmail.model.address import Address
-from bulkmail.model.campaign import Campaign, Template, Unsubscribe
-from bulkmail.model.keys import Keys
-from bulkmail.model.recipient import Place, Recipient, StoredRow
+from bulkmail.model.campaign import Campaign, Keys, Template, Unsubscribe
+from bulkmail.model.recipient import Address, Place, Recipient, StoredRow
 from bulkmail.model.relay import Secret
 
 PLAIN = Campaign(

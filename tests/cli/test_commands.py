@@ -23,8 +23,8 @@ from bulkmail.cli import init as init_module
 from bulkmail.cli import main
 from bulkmail.cli.machine import JsonErrors
 from bulkmail.cli.running import password_prompt
-from bulkmail.model.reply import Reply, Stage
-from bulkmail.model.slowdown import Slowdown
+from bulkmail.model.outcome import Reply, Stage
+from bulkmail.model.shaper import Slowdown
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.report.slowdowns import recorded
 from bulkmail.settings.settings import load

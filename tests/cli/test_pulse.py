@@ -20,15 +20,13 @@ from bulkmail.cli.progress import Plain, make_progress
 from bulkmail.cli.pulse import Pulse
 from bulkmail.cli.words import step
 from bulkmail.engine.contracts import DeliveryResult, Notice, Sessions, Slowed
-from bulkmail.model.adapt import AdaptiveRate
-from bulkmail.model.delivery import Attempt, Delivery
+from bulkmail.model.delivery import Attempt, Delivery, Status
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.hold import Hold
-from bulkmail.model.outcome import Outcome, Scope, Verdict
-from bulkmail.model.reply import Reply, Stage
-from bulkmail.model.slowdown import Slowdown
-from bulkmail.model.status import Status
-from bulkmail.model.units import say_rate
+from bulkmail.model.outcome import Outcome, Reply, Scope, Stage, Verdict
+from bulkmail.model.quantities import say_rate
+from bulkmail.model.rate import AdaptiveRate
+from bulkmail.model.shaper import Slowdown
+from bulkmail.model.timing import Hold
 from bulkmail.report.slowdowns import clock_time
 
 OUTCOME = {Status.ACCEPTED: Outcome.ACCEPTED, Status.DEFERRED: Outcome.DEFERRED, Status.REJECTED: Outcome.REJECTED}

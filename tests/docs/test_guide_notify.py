@@ -8,8 +8,8 @@ import tomllib
 from pathlib import Path
 
 from bulkmail.mailing.notifying import VERSION, NotifiedRun, make_notification
+from bulkmail.model.delivery import Status
 from bulkmail.model.notification import NotifyEvent
-from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.settings.schema import read_user_file
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status
 from tests.e2e.commands import run
 from tests.faults.oracle import hold, hold_report, make_campaign, make_due, witness
 from tests.servers.certificates import authority

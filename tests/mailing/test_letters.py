@@ -16,12 +16,12 @@ from anyio import to_thread
 import bulkmail
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.rows import GivenRows, Selection
-from bulkmail.model.address import Address
+from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
+from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
-from bulkmail.model.status import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.report.saving import save_report
 from bulkmail.report.text_report import summary

@@ -14,25 +14,20 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bulkmail.engine.contracts import Connection, DeliveryResult, Ending, Event, Notice, Outlet
+from bulkmail.engine.contracts import Connection, DeliveryResult, Ending, Event, Notice, Outlet, Plan
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan
 from bulkmail.mailing.permits import open_permits
-from bulkmail.model.address import Address
+from bulkmail.model.delivery import Envelope, Job, Message, Status
 from bulkmail.model.errors import OutboxError, SendingPaused
-from bulkmail.model.hold import Hold
-from bulkmail.model.job import Job
-from bulkmail.model.message import Envelope, Message
+from bulkmail.model.outcome import Fault, Reply, Stage
 from bulkmail.model.pace import Pace
-from bulkmail.model.quota import DAY, HOUR, Quota
-from bulkmail.model.ramp import Ramp
+from bulkmail.model.quota import DAY, HOUR, Quota, Ramp
 from bulkmail.model.rate import Rate
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Relay
-from bulkmail.model.reply import Fault, Reply, Stage
 from bulkmail.model.route import Route
-from bulkmail.model.status import Status
-from bulkmail.model.window import parse_windows
+from bulkmail.model.schedule import parse_windows
+from bulkmail.model.timing import Hold
 from bulkmail.outbox.ledger import open_ledger
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.sending import OutboxStore

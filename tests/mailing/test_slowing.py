@@ -11,10 +11,10 @@ from bulkmail.mailing.library import Mailer
 from bulkmail.mailing.program import SendingStopped
 from bulkmail.mailing.run_record import lift_rests
 from bulkmail.model.breaker import BreakerLimits
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
-from bulkmail.model.status import Status
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.report.slowdowns import SETTING, slowdowns_of
 from bulkmail.testing import ScriptedRelay

@@ -13,8 +13,8 @@ import pytest
 import bulkmail
 from bulkmail.cli import main
 from bulkmail.mailing.stopping import EVERY, FileControl, requested_here, stop_note
+from bulkmail.model.breaker import NO_ONE_NAMED, StopRequest
 from bulkmail.model.errors import OutboxBusy, OutboxError
-from bulkmail.model.stop import NO_ONE_NAMED, StopRequest
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.report.report import Report
 from bulkmail.testing import Hang, ScriptedRelay

@@ -9,7 +9,7 @@ from collections import Counter
 from anyio import to_thread
 
 import bulkmail
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Status
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run, write_campaign
 

@@ -17,8 +17,8 @@ import pytest
 from anyio import to_thread
 
 import bulkmail
+from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
-from bulkmail.model.status import Status
 from bulkmail.model.suppression import SuppressionReason
 from bulkmail.sandbox.faults import Faults
 from bulkmail.sandbox.server import Sandbox

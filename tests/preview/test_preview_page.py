@@ -13,8 +13,8 @@ from selectolax.lexbor import LexborHTMLParser
 
 from bulkmail.message.html import framed as framing
 from bulkmail.message.html.framed import Picture, framed
+from bulkmail.model.delivery import Envelope, Message
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.message import Envelope, Message
 from bulkmail.preview.preview_page import MOST_MESSAGES, Album, sheet_of
 
 

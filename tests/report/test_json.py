@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.report.json_report import write_json
@@ -195,6 +195,7 @@ values = st.recursive(
 columns = st.text().filter(lambda name: not name.startswith("delivery_"))  # those are of an earlier report
 
 
+@pytest.mark.slow
 @given(st.lists(st.dictionaries(columns, values, max_size=3), max_size=3))
 def test_json_comes_back_as_it_was(rows: list[dict[str, object]]) -> None:
     found = read(make_source([make_record(n, fields=fields) for n, fields in enumerate(rows, 1)]))

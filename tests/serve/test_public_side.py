@@ -26,9 +26,9 @@ from standardwebhooks import Webhook as Standard
 
 from bulkmail.feedback.matching import Matcher
 from bulkmail.message.unsubscribe import make_token
-from bulkmail.model.address import Address
 from bulkmail.model.errors import SuppressionError
 from bulkmail.model.feedback_event import FeedbackKind, KnownRun
+from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Secret
 from bulkmail.model.suppression import SuppressionReason
 from bulkmail.outbox.finding import FoundDelivery

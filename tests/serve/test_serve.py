@@ -19,9 +19,9 @@ from click.testing import CliRunner
 from bulkmail.cli import main
 from bulkmail.mailing.run_watch import RunNote, keep_note
 from bulkmail.message.unsubscribe import make_token
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.notification import NotifySettings
+from bulkmail.model.recipient import Address
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import EntryQuery
@@ -151,7 +151,7 @@ def serve(config: Path, *words: str) -> tuple[int, str]:
         ('[serve]\nlisten = "8025"\nkeys = ["unsubscribe.key"]\n', "is not an address to listen at"),
         ('[[webhook]]\nprovider = "mailgum"\n', 'did you mean "mailgun"?'),
         ('[[webhook]]\nprovider = "ses"\n', "without topics"),
-        ('[[webhook]]\nprovider = "mailgun"\n', "secret_env, secret_file or secret_command"),
+        ('[[webhook]]\nprovider = "mailgun"\n', "secret_file, secret_env or secret_command"),
         ('[[webhook]]\nprovider = "mailgun"\nsecret = "x"\n', "[webhook] has no key"),
         ('[[webhook]]\nprovider = "postmark"\nsecret_env = "NOT_SET"\n', "NOT_SET is not set"),
     ],
