@@ -17,7 +17,7 @@ from dataclasses import replace
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Protocol, TypeVar
 
 import anyio
 import msgspec
@@ -28,12 +28,12 @@ from bulkmail.engine.contracts import Compose, Event, Notice, Sign
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.compose.identity import date_field
 from bulkmail.message.compose.ready_made import Hook, message_of
-from bulkmail.model.campaign import BounceKey, Keys
+from bulkmail.model.campaign import BounceKey, Campaign, Keys
 from bulkmail.model.delivery import Envelope, Job, Message
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.recipient import RowFields
 from bulkmail.model.relay import Secret
-from bulkmail.outbox.outbox import Outbox
+from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox_reader import OutboxReader
 
 # -- A process that does nothing but read rows and make their messages, for the one that sends them.
@@ -221,13 +221,30 @@ _ENVIRON = {
 }
 
 
+class ComposedRun(Protocol):
+    """The run whose messages are made; `path` is its outbox, None where other processes cannot read its rows."""
+
+    @property
+    def campaign(self) -> Campaign | None: ...
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def path(self) -> Path | None: ...
+
+    def tally(self) -> Tally:
+        """Rows by status."""
+
+    def rows_of(self, row: int) -> tuple[RowFields, ...]:
+        """The fields of all rows that share the message of `row`."""
+
+
 class SignedMessage(Message, frozen=True):
     """A message that was signed by the process that composed it."""
 
 
 @asynccontextmanager
 async def composing(
-    outbox: Outbox, *, keys: Keys, on_message: Hook | None, processes: int, observe: Callable[[Event], None]
+    outbox: ComposedRun, *, keys: Keys, on_message: Hook | None, processes: int, observe: Callable[[Event], None]
 ) -> AsyncIterator[tuple[Compose, Sign | None]]:
     """What makes the message of a job; None beside it where it is signed already.
 
@@ -273,7 +290,7 @@ def _ready_made(job: Job, first_at: float) -> Message:
     return message_of(job.content, envelope=envelope, message_id=job.message_id)
 
 
-def _number_of(outbox: Outbox, composer: Composer, processes: int, *, hook: Hook | None) -> int:
+def _number_of(outbox: ComposedRun, composer: Composer, processes: int, *, hook: Hook | None) -> int:
     """How many processes compose beside this one."""
     if outbox.path is None or not sys.executable or (hook is not None and not _name_of(hook)):
         return 0
@@ -292,7 +309,7 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _setup(outbox: Outbox, keys: Keys, hook: Hook | None) -> Setup:
+def _setup(outbox: ComposedRun, keys: Keys, hook: Hook | None) -> Setup:
     bounce = keys.bounce
     return Setup(
         str(outbox.path),

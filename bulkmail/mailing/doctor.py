@@ -148,12 +148,12 @@ def look_at_state(environ: Mapping[str, str] = os.environ) -> Iterator[Diagnosis
 def _suppressions() -> Diagnosis:
     try:
         used = list_in_use(load_suppressions(), None)
-        if used is None or not Path(used.file).exists():
+        if used is None or not used.is_there():
             return Diagnosis("suppression list", State.OK, "empty")
         kept = ReadList.open(used)
         if kept is not None:
             kept.close()
-        return Diagnosis("suppression list", State.OK, used.file)
+        return Diagnosis("suppression list", State.OK, used.name)
     except BulkmailError as error:
         return Diagnosis("suppression list", State.PROBLEM, str(error), error.hint)
 

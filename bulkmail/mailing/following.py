@@ -181,7 +181,7 @@ def _leave_out(found: Followed, suppressions: SuppressionSettings | None) -> Non
     kinds = {kind: name for name in found.unless for kind in UNLESS[name][0]}
     reasons = {reason: name for name in found.unless for reason in UNLESS[name][1]}
     try:
-        if not suppressions.path().exists():
+        if not suppressions.is_there():
             return  # nothing ever came back
     except RuntimeError:  # no home folder, and so no list
         return

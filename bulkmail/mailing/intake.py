@@ -19,7 +19,7 @@ from bulkmail.feedback.matching import Arrived, Matcher, VerifyUnsubscribe
 from bulkmail.feedback.report import read_report
 from bulkmail.mailbox.mail_source import FetchedMail, MailSource, pause_after
 from bulkmail.mailing.previous_run import passes_of
-from bulkmail.mailing.suppression_list import open_suppressions, recorded_list, scope_of
+from bulkmail.mailing.suppression_list import recorded_list, scope_of
 from bulkmail.model.errors import BulkmailError, OutboxError, SuppressionError
 from bulkmail.model.feedback_event import (
     EventSink,
@@ -297,21 +297,21 @@ def opened_campaign(outbox: Path, *, alone: bool) -> Iterator[tuple[Source, list
 
 def _returned(readers: Sequence[OutboxReader], notices: list[str]) -> tuple[list[Returned], int]:
     """What came back about each run, and how much is matched to none."""
-    found, unmatched, files = [], 0, set[str]()
+    found, unmatched, lists = [], 0, set[str]()
     last_began = max(reader.started_at or reader.created_at for reader in readers)
     for reader in readers:
         used = None
         with suppress(OutboxError):
             used = recorded_list(reader.settings)
-        if used is None or reader.is_rehearsal or not Path(used.file).exists():
+        if used is None or reader.is_rehearsal or not used.is_there():
             found.append(Returned())
             continue
         try:
-            with open_suppressions(Path(used.file), used.rules) as store:
+            with used.open() as store:
                 until = _next_of_list(store, readers, last_began)
                 found.append(returned_of(reader, store, until=until))
-                if used.file not in files:
-                    files.add(used.file)
+                if used.name not in lists:
+                    lists.add(used.name)
                     unmatched += store.count_unmatched()
         except SuppressionError as error:
             notices.append(f"what came back cannot be read: {error}")

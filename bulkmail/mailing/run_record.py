@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -20,7 +21,6 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.route import Route
 from bulkmail.model.shaper import MOST_KEPT, Slowdown, Slowdowns
 from bulkmail.model.timing import Hold
-from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader, is_outbox
 from bulkmail.report.recognising import is_report
 from bulkmail.report.report_files import check_folder
@@ -47,7 +47,7 @@ def to_settings(routes: Sequence[Route], pace: Pace) -> dict[str, str]:
         "relay_kind": routes[0].relay.kind.value,
         "relays": msgspec.json.encode([route.label for route in routes]).decode(),
         "routes_record": msgspec.json.encode(list(routes)).decode(),
-        "pace_record": _pace_record(pace),
+        "pace_record": pace_to_setting(pace),
     }
 
 
@@ -80,7 +80,8 @@ def from_settings(settings: Mapping[str, str], path: Path) -> tuple[tuple[Route,
         raise OutboxError(f"{path} does not say how it was to be sent: {error}", hint="add --relay URL") from None
 
 
-def _pace_record(pace: Pace) -> str:
+def pace_to_setting(pace: Pace) -> str:
+    """The pace as it is kept: without a limit, which is for one start."""
     kept = replace(pace, limit=None, wait=min(pace.wait, _FOR_EVER))
     return msgspec.json.encode(kept, enc_hook=_write_other).decode()
 
@@ -104,10 +105,20 @@ def _read_other(kind: type, text: object) -> tzinfo:
     return find_zone(str(text))
 
 
+class Notes(Protocol):
+    """Where a run keeps its settings."""
+
+    @property
+    def settings(self) -> Mapping[str, str]: ...
+
+    def set_setting(self, key: str, value: str) -> None:
+        """Keeps a note of the caller's."""
+
+
 class RestNote:
     """Records why the run is paused, and passes events on to observers."""
 
-    def __init__(self, outbox: Outbox, observe: Callable[[Event], None]) -> None:
+    def __init__(self, outbox: Notes, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
         self._observe = observe
         self._is_noted = bool(outbox.settings.get(REST))
@@ -145,7 +156,7 @@ EVERY = 2.0  # seconds between two entries, unless another relay or provider thr
 class SlowdownNote:
     """Records what is slowed down, and passes events on to observers."""
 
-    def __init__(self, outbox: Outbox, observe: Callable[[Event], None]) -> None:
+    def __init__(self, outbox: Notes, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
         self._observe = observe
         self._slowdowns = Slowdowns(slowdowns_of(outbox.settings))
@@ -184,7 +195,7 @@ class SlowdownNote:
             log.warning("what slowed the run down was not noted", extra={"why": str(error)})
 
 
-def lift_rests(outbox: Outbox) -> None:
+def lift_rests(outbox: Notes) -> None:
     """Ends all pauses of earlier runs, because the user says so."""
     known = slowdowns_of(outbox.settings)
     if any(slowdown.until for slowdown in known):

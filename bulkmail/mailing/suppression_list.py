@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from bulkmail.cluster.database import shown, with_password
 from bulkmail.feedback.matching import VerifyUnsubscribe
 from bulkmail.message.header.addresses import is_same_for_all
 from bulkmail.message.unsubscribe import read_unsubscribe
@@ -30,8 +31,9 @@ from bulkmail.recipients.screening import REACHED_NO_RECIPIENT, Suppression
 from bulkmail.settings.presets import known_providers
 from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.suppressions import VARIABLE, SuppressionSettings, load_suppressions
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.index import SuppressionIndex
-from bulkmail.suppression.store import SqliteSuppressions
+from bulkmail.suppression.store import Suppressions
 from bulkmail.text import printable
 
 # -- Who is not to be sent to: the suppression files of a run, read at every start, and the suppression list.
@@ -121,11 +123,30 @@ SUPPRESSION_LIST = "suppression_list"  # of the outbox: the file and what of it 
 
 @dataclass(frozen=True, slots=True)
 class ListInUse:
-    """The list in `file`, of which a run applies `policy`, and to which it adds by `rules`."""
+    """The list in `file`, of which a run applies `policy`, and to which it adds by `rules`.
+
+    With `store`, the URL of a store in PostgreSQL without its password, it is the list of that store.
+    """
 
     file: str
     policy: SuppressionPolicy
     rules: SuppressionRules
+    store: str = ""
+
+    @property
+    def name(self) -> str:
+        """Where it is, for people."""
+        return self.store or self.file
+
+    def is_there(self) -> bool:
+        """Whether there is such a list."""
+        return bool(self.store) or os.path.exists(self.file)
+
+    def open(self) -> Suppressions:
+        """The list, made if need be.  Raises `SuppressionError`."""
+        if self.store:
+            return _open_in_store(self.store, self.rules)
+        return open_suppressions(Path(self.file), self.rules)
 
     def recorded(self) -> str:
         """For the outbox."""
@@ -139,11 +160,14 @@ def list_in_use(settings: SuppressionSettings | None, campaign: Campaign | None)
     """
     if settings is None:
         return None
+    policy = SuppressionPolicy(settings.apply, scope_of(campaign))
+    if settings.store:
+        return ListInUse("", policy, settings.rules, shown(settings.store))
     try:
         path = settings.path()
     except RuntimeError:  # no home folder
         return None
-    return ListInUse(str(path), SuppressionPolicy(settings.apply, scope_of(campaign)), settings.rules)
+    return ListInUse(str(path), policy, settings.rules)
 
 
 def scope_of(campaign: Campaign | None) -> str | None:
@@ -171,8 +195,16 @@ def open_suppressions(path: Path, rules: SuppressionRules) -> SqliteSuppressions
     return SqliteSuppressions(path, rules=rules, provider_of=known_providers().of)
 
 
-def open_settings(settings: SuppressionSettings) -> SqliteSuppressions:
+def _open_in_store(url: str, rules: SuppressionRules) -> Suppressions:
+    from bulkmail.suppression.postgres import PostgresSuppressions  # imports asyncio, which others do without
+
+    return PostgresSuppressions(with_password(url), rules=rules, provider_of=known_providers().of)
+
+
+def open_settings(settings: SuppressionSettings) -> Suppressions:
     """The list that `settings` name, made if need be.  Raises `SuppressionError`."""
+    if settings.store:
+        return _open_in_store(settings.store, settings.rules)
     try:
         path = settings.path()
     except RuntimeError as error:
@@ -184,16 +216,16 @@ def open_settings(settings: SuppressionSettings) -> SqliteSuppressions:
 class ReadList:
     """What holds of the list while a mailing is loaded, or goes on; nothing is written to it.  Close it when done."""
 
-    def __init__(self, store: SqliteSuppressions, policy: SuppressionPolicy) -> None:
+    def __init__(self, store: Suppressions, policy: SuppressionPolicy) -> None:
         self._store = store
         self._index = SuppressionIndex(store, policy)
 
     @classmethod
     def open(cls, used: ListInUse | None) -> ReadList | None:
         """None while there is no such list.  Raises `SuppressionError` for one that cannot be read."""
-        if used is None or not os.path.exists(used.file):
+        if used is None or not used.is_there():
             return None
-        store = open_suppressions(Path(used.file), used.rules)
+        store = used.open()
         try:
             return cls(store, used.policy)
         except BaseException:
@@ -214,10 +246,10 @@ def intake_overdue(used: ListInUse | None, *, now: float | None = None) -> float
 
     A list that must be readable is checked elsewhere.  Blocks.
     """
-    if used is None or not os.path.exists(used.file):
+    if used is None or not used.is_there():
         return 0.0
     try:
-        with open_suppressions(Path(used.file), used.rules) as store:
+        with used.open() as store:
             return store.intake_state().overdue(time.time() if now is None else now)
     except SuppressionError:
         return 0.0
@@ -254,19 +286,19 @@ def with_bounce_key(outbox: Outbox, keys: Keys) -> Keys:
             hint="name a file with BULKMAIL_SUPPRESSIONS",
         )
     noted = outbox.settings.get(RUN, "")
-    if noted and not Path(used.file).exists():
-        raise _other_key(used.file, "is gone")
-    with open_suppressions(Path(used.file), used.rules) as store:
+    if noted and not used.is_there():
+        raise _other_key(used.name, "is gone")
+    with used.open() as store:
         key = store.token_key()
         key_id = key_id_of(key)
         if noted and outbox.settings.get(KEY_ID) != key_id:
-            raise _other_key(used.file, "has another key now")
+            raise _other_key(used.name, "has another key now")
         run = store.register(known_run(outbox, outbox.path))
     if not noted:
         outbox.set_setting(RUN, str(run.number))
         outbox.set_setting(KEY_ID, key_id)
     elif noted != str(run.number):
-        raise _other_key(used.file, f"knows this run by another number ({run.number}, not {noted})")
+        raise _other_key(used.name, f"knows this run by another number ({run.number}, not {noted})")
     return replace(keys, bounce=BounceKey(run.number, Secret(key.hex())))
 
 

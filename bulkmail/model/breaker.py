@@ -8,9 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from bulkmail.model.errors import OutboxError, RelayError, SendingPaused
 from bulkmail.model.lazy import dataclass
@@ -35,19 +33,25 @@ class StopRequest:
     """`by` is a user and a computer, `at` wall-clock seconds; with `now` messages under way are aborted."""
 
     by: str = NO_ONE_NAMED
-    at: Annotated[float, msgspec.Meta(ge=0, le=_LAST)] = 0.0
+    at: float = 0.0
     now: bool = False
 
     def recorded(self) -> str:
         """As a note, and as the setting `stopped` of an outbox."""
+        import msgspec
+
         kept = {"by": printable(self.by, LONGEST_NAME), "at": self.at, "now": self.now}
         return msgspec.json.encode(kept).decode()
 
     @classmethod
     def read(cls, kept: str | bytes) -> StopRequest:
         """The reverse.  Raises `OutboxError`."""
+        import msgspec
+
         try:
             found = msgspec.json.decode(kept, type=cls)
+            if not 0 <= found.at <= _LAST:
+                raise ValueError("its time is none")
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise OutboxError(f"this is no request to stop: {error}") from None
         return cls(printable(found.by, LONGEST_NAME) or NO_ONE_NAMED, found.at, found.now)

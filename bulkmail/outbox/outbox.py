@@ -406,13 +406,14 @@ class Outbox:
         """What is REJECTED or EXPIRED becomes pending with fresh patience; returns how many deliveries."""
         return self._move_all(status, Status.PENDING)
 
-    def settle_in_doubt(self, to: Status, *, wait: float = 0.0) -> int:
-        """What is in doubt becomes PENDING, ACCEPTED or REJECTED; returns how many deliveries.
+    def settle_in_doubt(self, to: Status, *, wait: float = 0.0, rows: Sequence[range] | None = None) -> int:
+        """What is in doubt, of `rows` or of all, becomes PENDING, ACCEPTED or REJECTED; returns how many deliveries.
 
         A pending one is due `wait` seconds after its last attempt, so that the server may come to an end with that;
         what is then sent must be the same message, byte by byte.
         """
-        return self._move_all(Status.IN_DOUBT, to, reason=dated(f"{to.value} by the operator's word"), wait=wait)
+        reason = dated(f"{to.value} by the operator's word")
+        return self._move_all(Status.IN_DOUBT, to, reason=reason, wait=wait, rows=rows)
 
     def doubts(self) -> list[Doubtful]:
         """What is in doubt, or was and is to be sent again, in the order of the input."""
@@ -425,10 +426,12 @@ class Outbox:
         with self._changing() as connection:
             return settle_found(connection, found)
 
-    def _move_all(self, before: Status, after: Status, *, reason: str = "", wait: float = 0.0) -> int:
+    def _move_all(
+        self, before: Status, after: Status, *, reason: str = "", wait: float = 0.0, rows: Sequence[range] | None = None
+    ) -> int:
         self._must_be(loaded=True)
         with self._changing() as connection:
-            return move_all(connection, before, after, reason=reason, wait=wait)
+            return move_all(connection, before, after, reason=reason, wait=wait, rows=rows)
 
     # The rest ---------------------------------------------------------------------------------------------------------
 

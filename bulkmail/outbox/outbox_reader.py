@@ -134,7 +134,7 @@ class OutboxReader:
         self.recovered_at: float | None = header.recovered_at
 
     @classmethod
-    def open(cls, path: Path) -> OutboxReader:
+    def open(cls, path: Path) -> Self:
         """The run at `path`, as it is now.  Raises `OutboxError` for what is not an outbox of ours."""
         path = path.resolve()
         sqlite_file.check_exists(path)

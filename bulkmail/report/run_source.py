@@ -59,6 +59,7 @@ class Run:
     number: int = 1  # which run under its name it is
     next_try_at: float | None = None  # when the first of the deferred deliveries may be tried again
     planned: Planned | None = None  # what is left of planned times; None for a run without
+    named: str = ""  # what commands call it, where that is not the path of its outbox
     follows: tuple[str, str] | None = None  # the id and the outbox of the run that it follows up
 
     @classmethod

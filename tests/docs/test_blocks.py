@@ -41,6 +41,7 @@ def test_python_can_be_read(block: Block) -> None:
     compile(block.body, str(block), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("page", _RUN, ids=lambda page: page.stem)
 def test_python_of_the_guides_runs(page: Path, tmp_path: Path) -> None:

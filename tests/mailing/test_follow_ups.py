@@ -18,8 +18,8 @@ from bulkmail.model.suppression import SuppressionReason
 from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.report import Report
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import Addition
-from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.testing import Drop, ScriptedRelay
 from tests.e2e.commands import run, write_campaign
 
