@@ -100,6 +100,7 @@ async def test_row_shows_every_try_in_the_servers_words(console: Asker, outbox: 
     assert "Graz" in text
 
 
+@pytest.mark.slow
 async def test_buttons_start_the_commands_of_a_terminal(
     console: Asker, outbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

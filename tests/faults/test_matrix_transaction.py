@@ -103,6 +103,7 @@ async def test_f17_to_f23_refusal_hits_whom_it_is_for_and_no_one_else(people, ma
     assert outbox.tally().by_status == {Status.ACCEPTED: 60 - number, Status.REJECTED: number}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [Drop, Reset], ids=["f24-eof", "f25-reset"])
 async def test_f24_f25_loss_in_the_middle_of_the_body_is_tried_again(people, make_engine, outbox, way):
     """The end not on the lists way yet: no one can have the message, and nothing is in doubt.

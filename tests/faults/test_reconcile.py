@@ -15,6 +15,8 @@ from bulkmail.testing import Drop, ScriptedRelay, TakenMessage
 from tests.e2e.commands import Result, run, write_campaign
 from tests.servers.dovecot_lmtp import PASSWORD, run_dovecot
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = [f"p{n}@example.com" for n in range(6)]
 
 

@@ -17,9 +17,9 @@ from bulkmail.cli import main
 from bulkmail.cli import progress as progresses
 from bulkmail.cli.metrics import Metrics, counted
 from bulkmail.cli.progress import Plain, make_progress
-from bulkmail.cli.pulse import Pulse
 from bulkmail.cli.words import step
 from bulkmail.engine.contracts import DeliveryResult, Notice, Sessions, Slowed
+from bulkmail.mailing.pulse import Pulse
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.outcome import Outcome, Reply, Scope, Stage, Verdict
