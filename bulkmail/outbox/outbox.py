@@ -16,13 +16,13 @@ from types import TracebackType
 from typing import Self
 
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Job, Status, Written, check_move
+from bulkmail.model.delivery import Job, Written, check_move
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Durability
 from bulkmail.model.recipient import Address, PlainRows, Recipient, RowFields, StoredRow
 from bulkmail.model.schedule import Planned
-from bulkmail.model.tally import Tally
-from bulkmail.outbox import jobs, recording
+from bulkmail.model.tally import Status, Tally
+from bulkmail.outbox import entries, jobs
 from bulkmail.outbox import sqlite_file as stores
 from bulkmail.outbox.addresses import suppress
 from bulkmail.outbox.entries import (
@@ -175,7 +175,7 @@ class Outbox:
             self._must_be(loaded=False)
             self._forget()
             with self.store.writing() as connection:
-                counts = recording.record(
+                counts = entries.record(
                     connection,
                     rows,
                     rows=self._rows,
@@ -194,7 +194,7 @@ class Outbox:
             self._must_be(loaded=False)
             self._forget()
             with self.store.writing() as connection:
-                recording.finish(connection, time.time(), is_grouped=self.is_grouped)
+                entries.finish(connection, time.time(), is_grouped=self.is_grouped)
             self.store.checkpoint()
             self.is_loaded = True
 
@@ -374,7 +374,7 @@ class Outbox:
         self._must_be(loaded=True)
         check_move(Status.PENDING, Status.FILTERED)
         with self._changing() as connection:
-            connection.execute(recording.KEEP_SAMPLE, (storable(reason), number))
+            connection.execute(entries.KEEP_SAMPLE, (storable(reason), number))
 
     def tally(self) -> Tally:
         """Rows by status.  The first call reads all rows; later ones do not, unless the operator has moved some.
@@ -406,13 +406,14 @@ class Outbox:
         """What is REJECTED or EXPIRED becomes pending with fresh patience; returns how many deliveries."""
         return self._move_all(status, Status.PENDING)
 
-    def settle_in_doubt(self, to: Status, *, wait: float = 0.0) -> int:
-        """What is in doubt becomes PENDING, ACCEPTED or REJECTED; returns how many deliveries.
+    def settle_in_doubt(self, to: Status, *, wait: float = 0.0, rows: Sequence[range] | None = None) -> int:
+        """What is in doubt, of `rows` or of all, becomes PENDING, ACCEPTED or REJECTED; returns how many deliveries.
 
         A pending one is due `wait` seconds after its last attempt, so that the server may come to an end with that;
         what is then sent must be the same message, byte by byte.
         """
-        return self._move_all(Status.IN_DOUBT, to, reason=dated(f"{to.value} by the operator's word"), wait=wait)
+        reason = dated(f"{to.value} by the operator's word")
+        return self._move_all(Status.IN_DOUBT, to, reason=reason, wait=wait, rows=rows)
 
     def doubts(self) -> list[Doubtful]:
         """What is in doubt, or was and is to be sent again, in the order of the input."""
@@ -425,10 +426,12 @@ class Outbox:
         with self._changing() as connection:
             return settle_found(connection, found)
 
-    def _move_all(self, before: Status, after: Status, *, reason: str = "", wait: float = 0.0) -> int:
+    def _move_all(
+        self, before: Status, after: Status, *, reason: str = "", wait: float = 0.0, rows: Sequence[range] | None = None
+    ) -> int:
         self._must_be(loaded=True)
         with self._changing() as connection:
-            return move_all(connection, before, after, reason=reason, wait=wait)
+            return move_all(connection, before, after, reason=reason, wait=wait, rows=rows)
 
     # The rest ---------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from itertools import product
 from typing import NamedTuple, NoReturn
 
@@ -16,7 +16,6 @@ from bulkmail.model.delivery import (
     Mark,
     PutBack,
     Settlement,
-    Status,
     Written,
     check_move,
     settle,
@@ -24,6 +23,7 @@ from bulkmail.model.delivery import (
 from bulkmail.model.errors import IllegalMove, OutboxError
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.tally import Status
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.entries import STATUS_OF, Doubtful, Fold, attempt_columns, storable
 from bulkmail.outbox.turns import FOLD, Accepted, Marked, Outcome, Released, Turns
@@ -79,22 +79,35 @@ def settle_found(connection: sqlite3.Connection, found: Mapping[int, str]) -> in
 
 
 def move_all(
-    connection: sqlite3.Connection, before: Status, after: Status, *, reason: str = "", wait: float = 0.0
+    connection: sqlite3.Connection,
+    before: Status,
+    after: Status,
+    *,
+    reason: str = "",
+    wait: float = 0.0,
+    rows: Sequence[range] | None = None,
 ) -> int:
     """Moves every delivery from `before` to `after` and says how many there were.  Raises `IllegalMove`.
 
     `reason` is recorded with a settled one; a pending one is due `wait` seconds after its last sign of life.  What is
-    marked stays.
+    marked stays.  With `rows` only the deliveries of those rows move.
     """
     check_move(before, after, by_operator=True)
     changes = _TO_PENDING if after is Status.PENDING else _TO_SETTLED
-    changed = connection.execute(
-        f"UPDATE delivery SET status = :after, {changes} WHERE status = :before AND ending_at IS NULL",  # noqa: S608
-        {"before": before.value, "after": after.value, "reason": reason, "wait": wait},
-    )
-    if after is Status.PENDING and changed.rowcount:
+    statement = f"UPDATE delivery SET status = :after, {changes} WHERE status = :before AND ending_at IS NULL"  # noqa: S608
+    values = {"before": before.value, "after": after.value, "reason": reason, "wait": wait}
+    if rows is None:
+        changed = connection.execute(statement, values).rowcount
+    else:
+        changed = sum(
+            connection.execute(
+                f"{statement} AND row BETWEEN :first AND :last", {**values, "first": each.start, "last": each.stop - 1}
+            ).rowcount
+            for each in rows
+        )
+    if after is Status.PENDING and changed:
         connection.execute("UPDATE run SET ended_at = NULL")
-    return changed.rowcount
+    return changed
 
 
 def put_back(connection: sqlite3.Connection, deliveries: Collection[int]) -> list[tuple[int, int]]:
