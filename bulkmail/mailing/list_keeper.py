@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from bulkmail.engine.contracts import Connect, Connection, DeliveryResult, Event, Notice
 from bulkmail.mailing.suppression_list import ListInUse, known_run, recorded_list
-from bulkmail.model.delivery import Attempt, Delivery
+from bulkmail.model.delivery import AttemptResult, Delivery
 from bulkmail.model.errors import OutboxError, SuppressionError
 from bulkmail.model.feedback_event import FeedbackEvent, event_of_reply
 from bulkmail.model.lazy import dataclass
@@ -122,7 +122,7 @@ class ListKeeper:
         if found is not None:
             self._events.append((found, attempt.relay))
 
-    def _event(self, delivery: Delivery, attempt: Attempt) -> FeedbackEvent | None:
+    def _event(self, delivery: Delivery, attempt: AttemptResult) -> FeedbackEvent | None:
         return event_of_reply(
             delivery,
             attempt,

@@ -65,7 +65,7 @@ class Outbox:
     this room's own use.
     """
 
-    def __init__(self, opened: stores.Store, lock: Lock | None, durability: Durability) -> None:
+    def __init__(self, opened: stores.OutboxFile, lock: Lock | None, durability: Durability) -> None:
         """For `create()` and `open()` only."""
         self.durability = durability
         self.path = opened.path

@@ -17,7 +17,7 @@ from typing import Any, Self
 import msgspec
 
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Attempt, Delivery, Job
+from bulkmail.model.delivery import AttemptResult, Delivery, Job
 from bulkmail.model.outcome import Outcome, Reason, Reply, Scope, Stage, Verdict
 from bulkmail.model.recipient import Address, Place, RowFields
 from bulkmail.model.schedule import Planned
@@ -115,7 +115,7 @@ class OutboxReader:
     is how many deliveries crashes have left in doubt, `recovered_at` when the last of them was noticed.
     """
 
-    def __init__(self, opened: sqlite_file.Store, *, owns: bool) -> None:
+    def __init__(self, opened: sqlite_file.OutboxFile, *, owns: bool) -> None:
         """For `open()` and `over()` only."""
         self._store = opened
         self._owns = owns
@@ -289,7 +289,7 @@ class OutboxReader:
             unfolded = self._overlay(connection).attempts(connection)
         yield from unfolded
 
-    def refusals(self) -> Iterator[tuple[Delivery, Attempt]]:
+    def refusals(self) -> Iterator[tuple[Delivery, AttemptResult]]:
         """What failed because of its recipient, by a server's word, with its last try as it was judged.
 
         A try whose reason has a label of its own is passed over: it says nothing about a mailbox.
@@ -300,7 +300,7 @@ class OutboxReader:
                 continue
             with noticing_damage(self.name):
                 verdict = Verdict(Outcome(outcome), Scope.RECIPIENT, Reason(reason))
-                attempt = Attempt(at, took, relay, Reply(Stage(stage), code, enhanced, text), verdict)
+                attempt = AttemptResult(at, took, relay, Reply(Stage(stage), code, enhanced, text), verdict)
                 found = Delivery(number, row, path, STATUS_OF[status], tries=tries), attempt
             yield found
 
