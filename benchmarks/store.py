@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bulkmail.cluster.database import connect
 from bulkmail.cluster.loading import LoadedRow, load
-from bulkmail.cluster.schema import create
 from bulkmail.cluster.session import Session
 from bulkmail.cluster.store import ClusterStore
+from bulkmail.cluster.store_schema import create
 from bulkmail.model.delivery import AttemptResult, Mark, Settlement, accepted
 from bulkmail.model.outcome import Reply, Stage
 from bulkmail.model.verdict import ACCEPTED

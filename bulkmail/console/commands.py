@@ -18,7 +18,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from bulkmail.console.journal import CommandEntry, CommandJournal
+from bulkmail.console.command_journal import CommandEntry, CommandJournal
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.relay import Secret

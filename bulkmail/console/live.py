@@ -13,7 +13,7 @@ from anyio import to_thread
 from bulkmail.console.run_view import RunView, Views
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.tally import Status
-from bulkmail.outbox.addresses import Try
+from bulkmail.outbox.lookup import Try
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.figures import Timeline
 from bulkmail.text import printable

@@ -15,10 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from bulkmail.console.command_journal import CommandJournal
 from bulkmail.console.commands import Commands, command_line
 from bulkmail.console.folders import CampaignFolder, Folders, Listing, RunFile
 from bulkmail.console.guard import LONGEST_BODY
-from bulkmail.console.journal import CommandJournal
 from bulkmail.console.live import Live
 from bulkmail.console.places import field_of
 from bulkmail.console.renderer import Renderer

@@ -8,8 +8,8 @@ from dataclasses import field, replace
 from typing import Protocol, TypeVar
 
 from bulkmail.feedback.classify import NoticeMeaning
+from bulkmail.feedback.feedback_report import FeedbackReport, Reported
 from bulkmail.feedback.notice import RecipientNotice
-from bulkmail.feedback.report import FeedbackReport, Reported
 from bulkmail.message.verp import TokenSubject, find_token, read_token
 from bulkmail.model.errors import AddressError
 from bulkmail.model.feedback_event import (
@@ -23,7 +23,7 @@ from bulkmail.model.feedback_event import (
 from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.model.quota import DAY
 from bulkmail.model.recipient import Address
-from bulkmail.outbox.addresses import FoundDelivery
+from bulkmail.outbox.lookup import FoundDelivery
 from bulkmail.text import printable
 
 K = TypeVar("K")

@@ -24,7 +24,7 @@ from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.presets import known_providers
 from bulkmail.suppression.index import SuppressionIndex
-from bulkmail.suppression.store import Suppressions
+from bulkmail.suppression.stored_list import Suppressions
 from bulkmail.text import count
 
 log = logging.getLogger("bulkmail.mailing")

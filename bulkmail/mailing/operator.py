@@ -25,9 +25,9 @@ from bulkmail.model.breaker import StopRequest
 from bulkmail.model.errors import BulkmailError, OutboxBusy, OutboxError
 from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.model.tally import Status
-from bulkmail.outbox.addresses import erase, pattern
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.outbox.lock import holder, side_file
+from bulkmail.outbox.lookup import erase, pattern
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader, is_outbox
 from bulkmail.reconcile.sighting import Sighting

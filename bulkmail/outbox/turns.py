@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.tally import Status, Tally
-from bulkmail.outbox.addresses import FoundDelivery
 from bulkmail.outbox.entries import IS_COPY, AttemptRecord
+from bulkmail.outbox.lookup import FoundDelivery
 
 # -- The journal of turns: what most messages leave behind is one row a commit, folded into the tables by the hundred.
 #

@@ -10,9 +10,9 @@ from hashlib import blake2b
 from typing import Any
 
 from bulkmail.feedback.classify import NoticeMeaning, classify
+from bulkmail.feedback.feedback_report import FeedbackReport, Reported
 from bulkmail.feedback.matching import Arrived
 from bulkmail.feedback.notice import RecipientNotice
-from bulkmail.feedback.report import FeedbackReport, Reported
 from bulkmail.message.verp import FIELD
 from bulkmail.model.feedback_event import FeedbackKind
 

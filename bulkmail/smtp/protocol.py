@@ -13,16 +13,7 @@ from itertools import chain
 
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage, make_acceptance, make_reply
 from bulkmail.model.quantities import say_duration
-from bulkmail.smtp.peer_policy import (
-    Closed,
-    CloseReason,
-    DeepWindow,
-    Mode,
-    PeerPolicy,
-    Probing,
-    SessionState,
-    Terms,
-)
+from bulkmail.smtp.peer_policy import Closed, CloseReason, DeepWindow, Mode, PeerPolicy, Probing, SessionState, Terms
 from bulkmail.smtp.replies import RawReply, ReplyClass, ReplyError, ReplyParser, match_turn
 from bulkmail.smtp.transaction import (
     CHUNK_END,

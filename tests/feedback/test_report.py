@@ -7,8 +7,8 @@ import json
 import pytest
 
 from bulkmail.feedback.classify import BounceReason, BounceRule, by_words, classify, provider_rules, rules
+from bulkmail.feedback.feedback_report import FeedbackReport, read_report
 from bulkmail.feedback.notice import RecipientNotice
-from bulkmail.feedback.report import FeedbackReport, read_report
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
 from bulkmail.settings.presets import known_feedback
 from tests.feedback import mails
