@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "send": ("bulkmail.cli.send", "Send a campaign, or continue an interrupted one."),
     "compose": ("bulkmail.cli.compose", "Write and send one message, step by step in the terminal."),
     "resume": ("bulkmail.cli.resume", "Continue a run as it was recorded."),
-    "stop": ("bulkmail.cli.stop", "Stop a run that another process is sending; resume goes on."),
+    "stop": ("bulkmail.cli.stop", "Stop a run that another process is sending."),
     "cancel": ("bulkmail.cli.cancel", "Cancel a run: recipients not yet sent to are skipped."),
     "reconcile": ("bulkmail.cli.reconcile", "Look up messages in doubt in a mailbox or a server's log."),
     "status": ("bulkmail.cli.status", "Show the state of a run, also while it is sending."),
