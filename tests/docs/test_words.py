@@ -13,8 +13,8 @@ WORDS = re.compile(
 )
 # What sounds translated, in what people read: README, docs, help (docs/commands.md).
 PROSE = re.compile(
-    r"(?<![A-Za-z`])(whatever|told|found out|fare[sd]?|fared|heed\w*|bears?|lanes?|letters?|gone on|go(?:es)? on|put off"
-    r"|so long|only then|mishap|errand)(?![A-Za-z`])",
+    r"(?<![A-Za-z_`])(whatever|told|found out|fare[sd]?|fared|heed\w*|bears?|lanes?|letters?|gone on|go(?:es)? on"
+    r"|put off|so long|only then|mishap|errand)(?![A-Za-z_`])",
     re.I,
 )
 # Each with the reason why it may stay.
