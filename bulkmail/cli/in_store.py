@@ -30,7 +30,7 @@ from bulkmail.cli.running import (
     watch_signals,
 )
 from bulkmail.cli.words import step
-from bulkmail.cluster import overruling, schema
+from bulkmail.cluster import overruling, store_schema
 from bulkmail.cluster.campaigns import (
     REHEARSAL,
     CampaignState,
@@ -67,7 +67,7 @@ from bulkmail.model.errors import ConfigError, SendingPaused
 from bulkmail.model.relay import Secret
 from bulkmail.model.route import Route
 from bulkmail.model.tally import EXIT_OK, EXIT_STOPPED, Status, Tally
-from bulkmail.outbox.copying import CopiedReader
+from bulkmail.outbox.run_copy import CopiedReader
 from bulkmail.outbox.settling import dated
 from bulkmail.outbox.sqlite_file import make_folder
 from bulkmail.report.report import Report
@@ -128,7 +128,7 @@ class StorePlace:
         connection = await connect(self.url)
         try:
             with saying(self.url):
-                await schema.require(connection, self.url)
+                await store_schema.require(connection, self.url)
             yield connection
         finally:
             with anyio.CancelScope(shield=True):
@@ -253,7 +253,7 @@ async def _refuse_changed(place: StorePlace, stored: StoredCampaign, settings: S
     if changed:
         raise ConfigError(
             f"{' and '.join(changed)} changed since {place.where(stored.name)} was loaded",
-            hint=f"`bulkmail resume {place.named(stored.name)}` goes on with the old message and list;"
+            hint=f"`bulkmail resume {place.named(stored.name)}` continues with the old message and list;"
             ' to send the new ones, give the campaign another name = "…"',
         )
 

@@ -105,7 +105,7 @@ def _read_other(kind: type, text: object) -> tzinfo:
     return find_zone(str(text))
 
 
-class Notes(Protocol):
+class RunNotes(Protocol):
     """Where a run keeps its settings."""
 
     @property
@@ -118,7 +118,7 @@ class Notes(Protocol):
 class RestNote:
     """Records why the run is paused, and passes events on to observers."""
 
-    def __init__(self, outbox: Notes, observe: Callable[[Event], None]) -> None:
+    def __init__(self, outbox: RunNotes, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
         self._observe = observe
         self._is_noted = bool(outbox.settings.get(REST))
@@ -156,7 +156,7 @@ EVERY = 2.0  # seconds between two entries, unless another relay or provider thr
 class SlowdownNote:
     """Records what is slowed down, and passes events on to observers."""
 
-    def __init__(self, outbox: Notes, observe: Callable[[Event], None]) -> None:
+    def __init__(self, outbox: RunNotes, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
         self._observe = observe
         self._slowdowns = Slowdowns(slowdowns_of(outbox.settings))
@@ -195,7 +195,7 @@ class SlowdownNote:
             log.warning("what slowed the run down was not noted", extra={"why": str(error)})
 
 
-def lift_rests(outbox: Notes) -> None:
+def lift_rests(outbox: RunNotes) -> None:
     """Ends all pauses of earlier runs, because the user says so."""
     known = slowdowns_of(outbox.settings)
     if any(slowdown.until for slowdown in known):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from anyio import from_thread
 
 from bulkmail.cluster.database import connect, saying
-from bulkmail.model.quota import DAY, NO_QUOTA, Booking, Quota, Ramp
+from bulkmail.model.quota import DAY, NO_QUOTA, Quota, QuotaBooking, Ramp
 from bulkmail.model.timing import Hold
 from bulkmail.outbox.ledger import HOLD, LONGEST_HOLD, LONGEST_PAUSE, Reservation
 
@@ -170,9 +170,9 @@ class StoreLedger:
         if count > 0:
             await connection.execute(_SPEND, self._account, math.ceil(at / _BUCKET) * _BUCKET, count)
 
-    async def _bookings(self, connection: Connection, at: float) -> list[Booking]:
+    async def _bookings(self, connection: Connection, at: float) -> list[QuotaBooking]:
         found = await connection.fetch(_BOOKINGS, self._account, int(at - DAY))
-        return [Booking(float(record[0]), int(record[1])) for record in found]
+        return [QuotaBooking(float(record[0]), int(record[1])) for record in found]
 
     async def _pause(self, connection: Connection, at: float) -> Hold | None:
         found = await connection.fetchrow(

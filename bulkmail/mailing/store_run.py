@@ -25,8 +25,8 @@ from bulkmail.cluster.campaigns import (
 )
 from bulkmail.cluster.database import StoreError, connect
 from bulkmail.cluster.judging import judge, stop_for
-from bulkmail.cluster.pacing import Shared, SharedLimiter
 from bulkmail.cluster.session import Session
+from bulkmail.cluster.shared_limits import Shared, SharedLimiter
 from bulkmail.cluster.store import ClusterStore
 from bulkmail.engine.contracts import Connect, Ending, Event, Notice, Outlet, Plan, make_shaper
 from bulkmail.engine.contracts import Connection as Connected

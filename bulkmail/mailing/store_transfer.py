@@ -24,8 +24,8 @@ from bulkmail.mailing.suppression_list import with_bounce_key
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.kept_row import KeptPage
 from bulkmail.model.timing import Hold
-from bulkmail.outbox.copying import CopiedRun, pages_of, write_copy
 from bulkmail.outbox.entries import encode_campaign
+from bulkmail.outbox.run_copy import CopiedRun, pages_of, write_copy
 from bulkmail.report.rest import SETTING as REST
 from bulkmail.report.rest import STOPPED, recorded
 
