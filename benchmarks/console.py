@@ -30,12 +30,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bulkmail.cli.init import make_campaign
-from bulkmail.model.delivery import Status
+from bulkmail.model.delivery import Attempt, Mark, Settlement, Status, settle
+from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.verdict import judge
+from bulkmail.outbox.entries import Entry
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.console.processes import Console, run_console, write_list
-from tests.outbox.making import OK, UNKNOWN
-from tests.report.making import fill_outbox
+from tests.outbox.making import OK, UNKNOWN, make_recipient
+from tests.report.making import STARTED
 from tests.servers.sinks import run_sink
 
 
@@ -91,7 +94,7 @@ def kills(asked: argparse.Namespace) -> None:
                     target=_end_soon, args=(console, outbox, rng.uniform(0, asked.within), number % 2)
                 )
                 stop.start()
-                with suppress(OSError, HTTPException):  # it may be gone before it answers
+                with suppress(OSError, HTTPException, SystemExit):  # it may be gone before it answers
                     begin(console)
                 stop.join()
             wait_for(outbox.exists, "the outbox")
@@ -214,12 +217,7 @@ def pages(asked: argparse.Namespace) -> None:
         folder = campaign_in(root, 1_000)
         (folder / "runs").mkdir()
         began = time.perf_counter()
-        with Outbox.create(
-            folder / "runs" / "spring.outbox", campaign=None, settings={"name": "spring", "list": "people.csv"}
-        ) as outbox:
-            fill_outbox(
-                outbox, [UNKNOWN if row % 50 == 0 else None if row % 97 == 0 else OK for row in range(asked.rows)]
-            )
+        make_run(folder / "runs" / "spring.outbox", asked.rows)
         print(f"{asked.rows:,} rows made in {time.perf_counter() - began:.0f} s", flush=True)
         began = time.perf_counter()
         with run_console(root, Path(name) / "state") as console:
@@ -236,6 +234,26 @@ def pages(asked: argparse.Namespace) -> None:
             ):  # fmt: skip
                 _timed(console, path)
             print(f"memory {_memory(console.process.pid) / 1e6:.0f} MB")
+
+
+def make_run(path: Path, rows: int) -> None:
+    """A run of which nearly all was tried, in groups: a commit for each message would take hours."""
+    names = {"name": "spring", "list": "people.csv"}
+    with Outbox.create(path, campaign=None, settings=names) as outbox:
+        outbox.record(Entry(make_recipient(number)) for number in range(1, rows + 1))
+        outbox.finish_loading()
+        tried = 0
+        while tried < rows * 0.99:
+            jobs = outbox.due(STARTED, limit=1_000, excluding=())
+            marks, settlements = [], []
+            for job in jobs:
+                marks.append(Mark(job.delivery.id, f"<{job.delivery.id}@example.com>", STARTED, bytes(16)))
+                event = UNKNOWN if job.delivery.id % 50 == 0 else OK
+                attempt = Attempt(STARTED + tried / 100, 0.25, "smtp://mail.example.com:587", event, judge(event))
+                settlements.append(Settlement(settle(job.delivery, attempt, RetryPolicy(), jitter=0.5), attempt))
+                tried += 1
+            outbox.write(marks)
+            outbox.write(settlements)
 
 
 def _timed(console: Console, path: str, find: str = "") -> str:
