@@ -1,9 +1,10 @@
-"""What the console costs and withstands: python benchmarks/console.py kills|tabs|pages|polls|hostile
+"""What the console costs and withstands: python benchmarks/console.py kills|stops|tabs|pages|polls|hostile
 
 `kills`: the console ends (SIGKILL and Ctrl-C by turns) at random while a rehearsal goes on that it started, --times
-times; each run must end with each recipient written to once.  `tabs`: what a message costs in a send with and without
-ten open pages of its run, by turns.  `pages`: the time of each page over a run of --rows rows.  `polls`: the memory of
-the console over 20,000 looks at a run.  `hostile`: uploads of 10 GB, a slow form, 10,000 streams.  Linux only.
+times; each run must end with each recipient written to once.  `stops`: how soon a run of a terminal is seen, and how
+soon the Stop button is obeyed.  `tabs`: what a message costs in a send with and without ten open pages of its run, by
+turns.  `pages`: the time of each page over a run of --rows rows.  `polls`: the memory of the console over 20,000 looks
+at a run.  `hostile`: uploads of 10 GB, a slow form, 10,000 streams.  Linux only.
 """
 
 from __future__ import annotations
@@ -116,23 +117,62 @@ def _end_soon(console: Console, outbox: Path, seconds: float, is_kill: int) -> N
     console.kill() if is_kill else console.interrupt()
 
 
+# -- stops
+
+
+def stops(asked: argparse.Namespace) -> None:
+    """Seconds until a run that a terminal began is on the page, and from the button to the last try and the end."""
+    seen, last, over = [], [], []
+    for _ in range(asked.times):
+        with tempfile.TemporaryDirectory(prefix="bulkmail-console-", ignore_cleanup_errors=True) as name:
+            root, state = Path(name) / "mail", Path(name) / "state"
+            folder = campaign_in(root, 20_000)
+            outbox = folder / "runs" / "spring.rehearsal.outbox"
+            with run_console(root, state) as console:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "bulkmail", "send", "spring", "--progress", "none"],
+                    cwd=root, env=os.environ | {"BULKMAIL_STATE_DIR": str(state)},
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                )  # fmt: skip
+                wait_for(outbox.exists, "the outbox")
+                began, links = time.monotonic(), []
+                while not links:
+                    links = re.findall(r'href="(/r/[^"/]+)"', console.ask("GET", "/")[2])
+                seen.append(time.monotonic() - began)
+                wait_for(lambda: "-1-" in _state_of(console, links[0]) and _started(outbox), "the first message")  # noqa: B023
+                pressed = time.time()
+                console.ask("POST", f"{links[0]}/stop")
+                process.wait(60)
+                over.append(time.time() - pressed)
+            with OutboxReader.open(outbox) as reader:
+                ends = [each.at + each.took for each in reader.tries_after(0, 30_000)]
+            last.append(max(ends) - pressed)
+    for word, values in (("seen", seen), ("last try", last), ("process over", over)):
+        print(f"{word}: median {statistics.median(values):.2f} s, longest {max(values):.2f} s")
+
+
+def _started(outbox: Path) -> bool:
+    with OutboxReader.open(outbox) as reader:
+        return bool(reader.tally()[Status.ACCEPTED])
+
+
 # -- tabs
 
 
 @contextmanager
-def streams(console: Console, path: str, number: int) -> Iterator[list[int]]:
-    """So many open pages of a run, read as a browser reads them; yields the bytes that each got."""
+def streams(console: Console, run: str, number: int) -> Iterator[list[int]]:
+    """So many open pages of a run, read, and loaded again, as a browser does it; yields the bytes that each got."""
     got, ends = [0] * number, []
 
     def read(at: int) -> None:
         while not ends:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", console.port), timeout=1) as line:
-                line.sendall(_request(console, "GET", path))
+            with suppress(OSError, HTTPException), socket.create_connection(("127.0.0.1", console.port), 1) as line:
+                line.sendall(_request(console, "GET", f"{run}/events?state={_state_of(console, run)}"))
                 while not ends:
                     with suppress(TimeoutError):
                         piece = line.recv(65_536)
                         got[at] += len(piece)
-                        if not piece:
+                        if not piece or b"event: reload" in piece:
                             break
 
     readers = [threading.Thread(target=read, args=(at,)) for at in range(number)]
@@ -196,7 +236,7 @@ def _sent(rows: int, pages: int, *, counts: bool) -> tuple[float, int]:
             while not run:
                 links = re.findall(r'href="(/r/[^"/]+)"', console.ask("GET", "/")[2])
                 run = links[0] if links else ""
-            with streams(console, f"{run}/events", pages) as got:
+            with streams(console, run, pages) as got:
                 _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             if process.returncode or sink.count() != rows:
@@ -312,7 +352,7 @@ def polls(asked: argparse.Namespace) -> None:
             begin(console)
             run = re.findall(r'href="(/r/[^"/]+)"', console.ask("GET", "/")[2])[0]
             began = time.perf_counter()
-            with streams(console, f"{run}/events?state={_state_of(console, run)}", 10) as got:
+            with streams(console, run, 10) as got:
                 wait_for(lambda: _looks(seen) >= asked.times or console.process.poll() is not None, "the looks", 3_600)
             console.ask("POST", f"{run}/stop", {"now": "1"})
         sizes = [int(line.split()[1]) for line in seen.read_text().split("\n") if line]
@@ -437,6 +477,7 @@ def main() -> None:
 
     kind(kills, times=50, rows=5_000, within=3.0).add_argument("--full-disk", action="store_true")
     kind(tabs, times=7, rows=5_000).add_argument("--instructions", action="store_true")
+    kind(stops, times=5)
     kind(pages, rows=1_000_000)
     kind(polls, times=20_000, rate=20)
     kind(hostile, streams=10_000, patience=70.0)
