@@ -11,7 +11,7 @@ from bulkmail.cli.choices import DatedFile
 from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import screen_width
 from bulkmail.mailing.returned import opened_campaign
-from bulkmail.mailing.targets import Targets, recorded_inputs
+from bulkmail.mailing.targets import Targets
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.csv_report import write_csv
 from bulkmail.report.html import write_html
@@ -51,7 +51,7 @@ def command(run: str, kind: str | None, target: Path | None) -> None:
     path = find_run(run)
     if target is not None:
         with OutboxReader.open(path) as reader:
-            Targets(reports=(target,), inputs=recorded_inputs(reader.settings), takes_any_format=True).check()
+            Targets(reports=(target,), inputs=reader.info.files, takes_any_format=True).check()
     with opened_campaign(path, alone=names_outbox(run)) as (source, notices):
         for notice in notices:
             click.echo(f"Note: {notice}", err=True)

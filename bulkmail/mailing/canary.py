@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Set
@@ -10,13 +9,9 @@ from collections.abc import Awaitable, Callable, Set
 from bulkmail.engine.contracts import DeliveryResult, Ending, Event
 from bulkmail.model.breaker import Ahead, BreakerLimits, CanaryBreaker, ahead_key, judge_canary, policy_key
 from bulkmail.model.errors import SendingPaused
-from bulkmail.model.outcome import Outcome, Scope
+from bulkmail.model.outcome import Outcome
 from bulkmail.model.timing import Hold
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.shape import noticing_damage
-
-SETTING = "canary"
-PASSED = "passed"
 
 Wants = Set[int]
 """The ids of the only deliveries to send."""
@@ -39,15 +34,8 @@ class Canary:
         self._stop = stop
         self._tries = 0
         self._is_second_try = False
-        kept = outbox.settings.get(SETTING, "")
-        self._has_passed = kept == PASSED
-        self._messages: dict[str, Ahead] = {}  # by id, or a copy's address
-        if kept and not self._has_passed:
-            with noticing_damage(outbox.store.name):
-                self._messages = {
-                    key: Ahead(Outcome(outcome), Scope(scope), *rest)
-                    for key, (outcome, scope, *rest) in json.loads(kept).items()
-                }
+        self._has_passed = outbox.info.canary_passed
+        self._messages = dict(outbox.info.canary)  # by id, or a copy's address
 
     def note(self, event: Event) -> None:
         """An event from the engine."""
@@ -109,11 +97,9 @@ class Canary:
         scopes = Counter(ahead.scope for ahead in self._messages.values() if ahead.outcome is Outcome.REJECTED)
         trip = judge_canary(self._outcomes, scopes, self._limits)
         if trip is None:
-            self._outbox.set_setting(SETTING, PASSED)
+            self._outbox.note(canary={}, canary_passed=True)
             return None
-        self._outbox.set_setting(
-            SETTING, ""
-        )  # a resumed run has probably fixed something: it sends other messages first
+        self._outbox.note(canary={})  # a resumed run has probably fixed something: it sends other messages first
         hint = f"{trip.hint} (with --canary 0 to send the rest anyway)"
         return Ending(
             SendingPaused(
@@ -128,8 +114,7 @@ class Canary:
         return Counter(ahead.outcome for ahead in self._messages.values())
 
     def _remember(self) -> None:
-        kept = {key: (a.outcome.value, a.scope.value, a.delivery, a.key) for key, a in self._messages.items()}
-        self._outbox.set_setting(SETTING, json.dumps(kept))
+        self._outbox.note(canary=dict(self._messages))
 
 
 def both(one: Wants | None, other: Wants | None) -> Wants | None:

@@ -87,7 +87,7 @@ def erase_everywhere(key: str, outboxes: Iterable[Path], *, dry_run: bool = Fals
 def _reports_of(outbox: Path) -> Iterator[Path]:
     """The reports that stand beside an outbox and are its own."""
     with OutboxReader.open(outbox) as reader:
-        number, run_id = int(reader.settings.get("pass", "1")), reader.run_id
+        number, run_id = reader.info.number, reader.run_id
     base = outbox.with_name(_PASS.sub("", outbox.stem) + outbox.suffix)
     for report in reports_beside(base, number):
         if report.is_file() and is_report(report) and _is_of(report, run_id):

@@ -14,7 +14,7 @@ import anyio
 from anyio import to_thread
 
 from bulkmail.engine.contracts import Connect, Connection, DeliveryResult, Event, Notice
-from bulkmail.mailing.suppression_sources import ListInUse, open_suppressions, recorded_list
+from bulkmail.mailing.suppression_sources import open_suppressions
 from bulkmail.mailing.token_keys import known_run
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import OutboxError, SuppressionError
@@ -22,7 +22,7 @@ from bulkmail.model.feedback_event import FeedbackEvent, event_of_reply
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.outcome import Outcome
 from bulkmail.model.recipient import Address
-from bulkmail.model.suppression import MISTAKE_LEAST
+from bulkmail.model.suppression import MISTAKE_LEAST, ListInUse
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.settings.presets import known_providers
@@ -75,7 +75,7 @@ class ListKeeper:
         self._store: SqliteSuppressions | None = None
         self._index: SuppressionIndex | None = None
         self._version = -1
-        self._campaign = outbox.campaign.name if outbox.campaign else outbox.settings.get("name", "")
+        self._campaign = outbox.campaign.name if outbox.campaign else outbox.info.name
         self._delivering: set[str] = set()  # relays that do
         self._is_registered = False
         self._provider_of = known_providers().of
@@ -331,7 +331,7 @@ async def keeping_to_list(
     outbox: Outbox, *, interrupt: Callable[[], None], observe: Callable[[Event], None]
 ) -> AsyncIterator[ListKeeper | None]:
     """The keeper of a run while it sends; None for a rehearsal, and for a run without a suppression list."""
-    used = recorded_list(outbox.settings)
+    used = outbox.info.suppression_list
     if used is None or outbox.is_rehearsal:
         yield None
         return

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 
-import msgspec
-
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pace import Pace
 from bulkmail.model.schedule import LATEST, Planned, Schedule, say_until, written
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.report.planned import SETTING, schedule_of
 from bulkmail.settings.parsers import find_zone
 from bulkmail.text import printable
 
@@ -94,14 +91,9 @@ def make_schedule(send_at: str | datetime, timezone: str, *, fallback: str) -> S
     return Schedule(text, timezone.strip(), fallback)
 
 
-def schedule_to_setting(schedule: Schedule | None) -> str:
-    """What an outbox keeps of it; empty for none."""
-    return "" if schedule is None else msgspec.json.encode(schedule).decode()
-
-
 def planned_now(outbox: Outbox, now: float) -> Planned | None:
     """What is planned in `outbox`; None for a run without planned times and for a rehearsal, which waits for none."""
-    schedule = schedule_of(outbox.settings)
+    schedule = outbox.info.schedule
     if schedule is None or outbox.is_rehearsal:
         return None
     return outbox.planned(now, zone_column=schedule.zone_column, fallback=schedule.fallback)
@@ -109,7 +101,7 @@ def planned_now(outbox: Outbox, now: float) -> Planned | None:
 
 def demand_of(outbox: Outbox, now: float) -> list[tuple[float, int]]:
     """From when on how many deliveries of `outbox` may go, where that is planned: the first 500 hours at most."""
-    if outbox.is_rehearsal or not outbox.settings.get(SETTING):
+    if outbox.is_rehearsal or outbox.info.schedule is None:
         return []
     return outbox.demand(now, most=_MOST_HOURS)
 
@@ -119,7 +111,7 @@ def planned_until(outbox: Outbox, pace: Pace) -> float:
 
     A time outside the hours of sending is kept when they begin.  With `wait = 0` nothing is waited for.
     """
-    if pace.wait <= 0 or outbox.is_rehearsal or not outbox.settings.get(SETTING):
+    if pace.wait <= 0 or outbox.is_rehearsal or outbox.info.schedule is None:
         return 0.0
     last = outbox.last_planned()
     return pace.windows.next_open(max(last, pace.start or 0.0)) if last else 0.0

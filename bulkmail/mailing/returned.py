@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from bulkmail.mailing.previous_run import passes_of
-from bulkmail.mailing.suppression_sources import open_suppressions, recorded_list, scope_of
-from bulkmail.model.errors import OutboxError, SuppressionError
+from bulkmail.mailing.suppression_sources import open_suppressions, scope_of
+from bulkmail.model.errors import SuppressionError
 from bulkmail.model.feedback_event import Returned, ReturnedEvent, SentPath, fold_returned
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.run_source import Source
@@ -46,9 +46,7 @@ def _returned(readers: Sequence[OutboxReader], notices: list[str]) -> tuple[list
     found, unmatched, files = [], 0, set[str]()
     last_began = max(reader.started_at or reader.created_at for reader in readers)
     for reader in readers:
-        used = None
-        with suppress(OutboxError):
-            used = recorded_list(reader.settings)
+        used = reader.info.suppression_list
         if used is None or reader.is_rehearsal or not Path(used.file).exists():
             found.append(Returned())
             continue

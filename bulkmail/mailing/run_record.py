@@ -1,97 +1,21 @@
-"""What an outbox remembers of its run: relays and pace to resume it with, why it waits, and what slows it down."""
+"""Why a run waits and what slows it down, as its outbox notes it while it is sent."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, tzinfo
-from pathlib import Path
-
-import msgspec
 
 from bulkmail.engine.contracts import DeliveryResult, Ending, Event, Slowed
-from bulkmail.model.campaign import Campaign
-from bulkmail.model.errors import ConfigError, OutboxError, SendingPaused
-from bulkmail.model.pace import Pace
-from bulkmail.model.route import Route
+from bulkmail.model.errors import OutboxError, SendingPaused
 from bulkmail.model.shaper import MOST_KEPT, Slowdown, Slowdowns
 from bulkmail.model.timing import Hold
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
-from bulkmail.report.rest import SETTING as REST
-from bulkmail.report.rest import recorded as recorded_hold
-from bulkmail.report.slowdowns import SETTING as SLOWDOWNS
-from bulkmail.report.slowdowns import recorded as recorded_slowdowns
+from bulkmail.outbox.run_info import Pause
+from bulkmail.report.rest import LONGEST
 from bulkmail.report.slowdowns import slowdowns_of
-from bulkmail.settings.parsers import find_zone
-
-_FOR_EVER = 1e12  # seconds; JSON has no infinity
-
-
-def to_settings(routes: Sequence[Route], pace: Pace) -> dict[str, str]:
-    """What an outbox remembers of both.  A relay holds no secret, only where its password comes from."""
-    return {
-        "relay": " and ".join(route.label for route in routes) if len(routes) > 1 else str(routes[0].relay),
-        "relay_kind": routes[0].relay.kind.value,
-        "relays": msgspec.json.encode([route.label for route in routes]).decode(),
-        "routes_record": msgspec.json.encode(list(routes)).decode(),
-        "pace_record": _pace_record(pace),
-    }
-
-
-def recorded(path: Path) -> tuple[tuple[Route, ...], Pace]:
-    """The relays and the pace that the run in `path` was begun with.  Raises `OutboxError`."""
-    with OutboxReader.open(path) as reader:
-        return from_settings(reader.settings, path)
-
-
-def recorded_settings(path: Path) -> Mapping[str, str]:
-    """The settings of the run in `path`.  Raises `OutboxError`."""
-    with OutboxReader.open(path) as reader:
-        return reader.settings
-
-
-def recorded_campaign(path: Path) -> Campaign | None:
-    """The message of the run in `path`; None where a program brought its messages.  Raises `OutboxError`."""
-    with OutboxReader.open(path) as reader:
-        return reader.campaign
-
-
-def from_settings(settings: Mapping[str, str], path: Path) -> tuple[tuple[Route, ...], Pace]:
-    """The reverse of `to_settings()`.  Raises `OutboxError` naming `path`."""
-    try:
-        return (
-            msgspec.json.decode(settings["routes_record"], type=tuple[Route, ...]),
-            msgspec.json.decode(settings["pace_record"], type=Pace, dec_hook=_read_other),
-        )
-    except (KeyError, ValueError, RecursionError, ConfigError, msgspec.MsgspecError) as error:
-        raise OutboxError(f"{path} does not say how it was to be sent: {error}", hint="add --relay URL") from None
-
-
-def _pace_record(pace: Pace) -> str:
-    kept = replace(pace, limit=None, wait=min(pace.wait, _FOR_EVER))
-    return msgspec.json.encode(kept, enc_hook=_write_other).decode()
-
-
-def _write_other(value: object) -> str:
-    """A time zone by its name, or, as a program may give one that has none, by its distance from UTC."""
-    if not isinstance(value, tzinfo):
-        raise TypeError(f"a pace with a {type(value).__name__}")
-    if value is UTC:
-        return "UTC"
-    return getattr(value, "key", None) or datetime.fromtimestamp(0, value).strftime("%z")
-
-
-def _read_other(kind: type, text: object) -> tzinfo:
-    if not issubclass(kind, tzinfo):
-        raise TypeError(f"a pace with a {kind.__name__}")
-    if str(text)[:1] in ("+", "-"):
-        zone = datetime.strptime(str(text), "%z").tzinfo
-        assert zone is not None  # noqa: S101
-        return zone
-    return find_zone(str(text))
+from bulkmail.text import printable
 
 
 class RestNote:
@@ -100,7 +24,7 @@ class RestNote:
     def __init__(self, outbox: Outbox, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
         self._observe = observe
-        self._is_noted = bool(outbox.settings.get(REST))
+        self._is_noted = outbox.info.rest is not None
 
     def observe(self, event: Event) -> None:
         """An event from the engine."""
@@ -120,11 +44,11 @@ class RestNote:
 
     def _note(self, hold: Hold) -> None:
         self._is_noted = True
-        self._outbox.set_setting(REST, recorded_hold(hold))
+        self._outbox.note(rest=Pause.of(replace(hold, why=printable(hold.why, LONGEST))))
 
     def _clear(self) -> None:
         self._is_noted = False
-        self._outbox.set_setting(REST, "")
+        self._outbox.note(rest=None)
 
 
 log = logging.getLogger("bulkmail.mailing")
@@ -138,7 +62,7 @@ class SlowdownNote:
     def __init__(self, outbox: Outbox, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
         self._observe = observe
-        self._slowdowns = Slowdowns(slowdowns_of(outbox.settings))
+        self._slowdowns = Slowdowns(slowdowns_of(outbox.info))
         self._is_changed = False
         self._written_at = time.monotonic()
 
@@ -169,13 +93,13 @@ class SlowdownNote:
         self._is_changed = False
         self._written_at = time.monotonic()
         try:
-            self._outbox.set_setting(SLOWDOWNS, recorded_slowdowns(self._slowdowns))
+            self._outbox.note(slowdowns=tuple(self._slowdowns))
         except OutboxError as error:  # the journal meets the same, and ends the run with it
             log.warning("what slowed the run down was not noted", extra={"why": str(error)})
 
 
 def lift_rests(outbox: Outbox) -> None:
     """Ends all pauses of earlier runs, because the user says so."""
-    known = slowdowns_of(outbox.settings)
+    known = slowdowns_of(outbox.info)
     if any(slowdown.until for slowdown in known):
-        outbox.set_setting(SLOWDOWNS, recorded_slowdowns(replace(slowdown, until=0.0) for slowdown in known))
+        outbox.note(slowdowns=tuple(replace(slowdown, until=0.0) for slowdown in known))

@@ -26,7 +26,6 @@ from bulkmail.model.errors import OutboxBusy, OutboxError
 from bulkmail.outbox.lock import holder, side_file
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import is_outbox
-from bulkmail.report.rest import STOPPED
 
 EVERY = 1.0  # seconds between two looks for a request
 WAIT = 10.0  # seconds to wait for the sending process to end
@@ -192,8 +191,8 @@ async def watching_for_stop(
             return
         control = FileControl(outbox.path)
     await control.begin()
-    if outbox.settings.get(STOPPED):
-        outbox.set_setting(STOPPED, "")
+    if outbox.info.stopped is not None:
+        outbox.note(stopped=None)
     heard: list[StopRequest] = []
     failed: Exception | None = None
     async with anyio.create_task_group() as group:
@@ -219,7 +218,7 @@ async def watching_for_stop(
         await control.withdraw()
         with suppress(OutboxError):  # the sending says so, if it matters
             if outbox.tally().open:
-                outbox.set_setting(STOPPED, heard[0].recorded())
+                outbox.note(stopped=heard[0])
     if failed is not None:
         raise failed
 

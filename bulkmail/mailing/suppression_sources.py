@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-
-import msgspec
 
 from bulkmail.message.header.addresses import is_same_for_all
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.errors import ConfigError, OutboxError, SuppressionError
-from bulkmail.model.lazy import dataclass
-from bulkmail.model.suppression import ALL_LISTS, SuppressionPolicy, SuppressionRules, campaign_scope, list_scope
+from bulkmail.model.errors import ConfigError, SuppressionError
+from bulkmail.model.suppression import (
+    ALL_LISTS,
+    ListInUse,
+    SuppressionPolicy,
+    SuppressionRules,
+    campaign_scope,
+    list_scope,
+)
 from bulkmail.outbox.reader import OutboxReader, is_outbox
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.recipients.screening import REACHED_NO_RECIPIENT, Suppression
 from bulkmail.settings.presets import known_providers
 from bulkmail.settings.suppressions import VARIABLE, SuppressionSettings
 from bulkmail.suppression.index import SuppressionIndex
 from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.text import printable
-
-SUPPRESS = "suppress"  # of the outbox: the files, as JSON
 
 Name = str | os.PathLike[str]
 
@@ -66,28 +69,20 @@ def refuse_faults(suppression: Suppression) -> None:
         )
 
 
-def files_to_setting(names: Iterable[Name]) -> str:
+def files_to_note(names: Iterable[Name]) -> tuple[str, ...]:
     """What an outbox remembers, so that a later start finds the files from any folder.  A pipe cannot be read again."""
     paths = [os.path.abspath(name) for name in names]
-    return msgspec.json.encode([path for path in dict.fromkeys(paths) if not _is_pipe(path)]).decode()
+    return tuple(path for path in dict.fromkeys(paths) if not _is_pipe(path))
 
 
 def _is_pipe(path: str) -> bool:
     return os.path.exists(path) and not os.path.isfile(path)
 
 
-def recorded_files(settings: Mapping[str, str]) -> tuple[str, ...]:
-    """The files that an outbox remembers."""
-    try:
-        return msgspec.json.decode(settings.get(SUPPRESS) or "[]", type=tuple[str, ...])
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise OutboxError(f"the outbox does not say which suppression files it was begun with: {error}") from None
-
-
-def files_of_start(given: Iterable[Name], settings: Mapping[str, str]) -> list[str]:
+def files_of_start(given: Iterable[Name], remembered: Iterable[str]) -> list[str]:
     """The files to read when a run goes on: those that are named now, and those it remembers that are still there."""
     files = [os.path.abspath(name) for name in given]
-    return list(dict.fromkeys([*files, *(file for file in recorded_files(settings) if os.path.isfile(file))]))
+    return list(dict.fromkeys([*files, *filter(os.path.isfile, remembered)]))
 
 
 def check_there(files: Iterable[str]) -> None:
@@ -99,22 +94,6 @@ def check_there(files: Iterable[str]) -> None:
                 " out since it began would be sent to",
                 hint="restore it; if no recipient has opted out, create an empty file with that name",
             )
-
-
-SUPPRESSION_LIST = "suppression_list"  # of the outbox: the file and what of it holds, as JSON
-
-
-@dataclass(frozen=True, slots=True)
-class ListInUse:
-    """The list in `file`, of which a run applies `policy`, and to which it adds by `rules`."""
-
-    file: str
-    policy: SuppressionPolicy
-    rules: SuppressionRules
-
-    def recorded(self) -> str:
-        """For the outbox."""
-        return msgspec.json.encode(self).decode()
 
 
 def list_in_use(settings: SuppressionSettings | None, campaign: Campaign | None) -> ListInUse | None:
@@ -138,17 +117,6 @@ def scope_of(campaign: Campaign | None) -> str | None:
     if campaign.list_id is None:
         return campaign_scope(campaign.name)
     return list_scope(campaign.list_id.text) if is_same_for_all(campaign.list_id.text) else None
-
-
-def recorded_list(settings: Mapping[str, str]) -> ListInUse | None:
-    """What an outbox remembers of the list; None for one that was begun without.  Raises `OutboxError`."""
-    text = settings.get(SUPPRESSION_LIST)
-    if not text:
-        return None
-    try:
-        return msgspec.json.decode(text, type=ListInUse)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise OutboxError(f"the outbox does not say which suppression list holds: {error}") from None
 
 
 def open_suppressions(path: Path, rules: SuppressionRules) -> SqliteSuppressions:
@@ -208,9 +176,6 @@ def intake_overdue(used: ListInUse | None, *, now: float | None = None) -> float
         return 0.0
 
 
-def overdue_of(settings: Mapping[str, str]) -> float:
-    """The same for the list that an outbox remembers in its `settings`."""
-    try:
-        return intake_overdue(recorded_list(settings))
-    except OutboxError:
-        return 0.0
+def overdue_of(info: RunInfo) -> float:
+    """The same for the list that an outbox remembers."""
+    return intake_overdue(info.suppression_list)

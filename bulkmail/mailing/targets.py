@@ -7,10 +7,7 @@ has made.  Nothing else is overwritten, nor is what the campaign is made of, nor
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-import msgspec
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy import dataclass
@@ -20,8 +17,6 @@ from bulkmail.report.report_files import check_folder
 from bulkmail.report.saving import check_target
 from bulkmail.smtp.trace import is_trace
 from bulkmail.text import printable
-
-FILES = "files"  # of the outbox: what the campaign is made of, as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +67,6 @@ class Targets:
 def _is_filled(path: Path) -> bool:
     """Whether there is something to lose; a device takes what it is given.  The other end of a link may be empty."""
     return path.is_dir() or (path.is_file() and (path.is_symlink() or path.stat().st_size > 0))
-
-
-def inputs_to_setting(files: Iterable[str | os.PathLike[str]]) -> str:
-    """What an outbox remembers of the campaign's files."""
-    return msgspec.json.encode(list(dict.fromkeys(os.path.abspath(file) for file in files))).decode()
-
-
-def recorded_inputs(settings: Mapping[str, str]) -> tuple[str, ...]:
-    """The campaign's files, as an outbox remembers them."""
-    try:
-        return msgspec.json.decode(settings.get(FILES) or "[]", type=tuple[str, ...])
-    except (msgspec.MsgspecError, RecursionError):
-        return ()
 
 
 def _say(path: Path) -> str:

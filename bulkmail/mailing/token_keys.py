@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bulkmail.feedback.matching import VerifyUnsubscribe
-from bulkmail.mailing.suppression_sources import list_in_use, open_suppressions, recorded_list, scope_of
+from bulkmail.mailing.suppression_sources import list_in_use, open_suppressions, scope_of
 from bulkmail.message.unsubscribe import read_unsubscribe
 from bulkmail.message.verp import TOKEN
 from bulkmail.model.campaign import BounceKey, Keys
@@ -41,25 +41,24 @@ def with_bounce_key(outbox: Outbox, keys: Keys) -> Keys:
     campaign = outbox.campaign
     if campaign is None or outbox.is_rehearsal or TOKEN not in campaign.reverse_path or keys.bounce is not None:
         return keys
-    used = recorded_list(outbox.settings) or list_in_use(load_suppressions(), campaign)
+    used = outbox.info.suppression_list or list_in_use(load_suppressions(), campaign)
     if used is None:
         raise SuppressionError(
             f"there is no place for the suppression list, whose key signs {TOKEN} tokens",
             hint="name a file with BULKMAIL_SUPPRESSIONS",
         )
-    noted = outbox.settings.get(RUN, "")
+    noted = outbox.info.bounce_run
     if noted and not Path(used.file).exists():
         raise _other_key(used.file, "is gone")
     with open_suppressions(Path(used.file), used.rules) as store:
         key = store.token_key()
         key_id = key_id_of(key)
-        if noted and outbox.settings.get(KEY_ID) != key_id:
+        if noted and outbox.info.bounce_key != key_id:
             raise _other_key(used.file, "has another key now")
         run = store.register(known_run(outbox, outbox.path))
     if not noted:
-        outbox.set_setting(RUN, str(run.number))
-        outbox.set_setting(KEY_ID, key_id)
-    elif noted != str(run.number):
+        outbox.note(bounce_run=run.number, bounce_key=key_id)
+    elif noted != run.number:
         raise _other_key(used.file, f"knows this run by another number ({run.number}, not {noted})")
     return replace(keys, bounce=BounceKey(run.number, Secret(key.hex())))
 
@@ -78,7 +77,7 @@ def known_run(outbox: Outbox | OutboxReader, path: Path | None = None) -> KnownR
     return KnownRun(
         0,
         outbox.run_id,
-        campaign=campaign.name if campaign is not None else outbox.settings.get("name", ""),
+        campaign=campaign.name if campaign is not None else outbox.info.name,
         list_id=scope_of(campaign) or "",
         outbox=str(path or ""),
         began_at=outbox.started_at or time.time(),

@@ -102,6 +102,15 @@ class SuppressionPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ListInUse:
+    """The list in `file`, of which a run applies `policy`, and to which it adds by `rules`."""
+
+    file: str
+    policy: SuppressionPolicy
+    rules: SuppressionRules
+
+
+@dataclass(frozen=True, slots=True)
 class SuppressionEntry:
     """One address or domain on the list.
 

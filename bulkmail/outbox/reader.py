@@ -31,6 +31,7 @@ from bulkmail.outbox.header import read_header
 from bulkmail.outbox.lock import holder
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.overlay import Overlay
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.outbox.searching import Try
 from bulkmail.outbox.shape import Moment, noticing_damage
 from bulkmail.outbox.suppressing import rows_to, rows_with
@@ -129,9 +130,9 @@ class OutboxReader:
             header = read_header(connection, opened.name)
         self.run_id: str = header.run_id
         self.campaign: Campaign | None = header.campaign
-        self.settings: dict[str, str] = dict(header.settings)
+        self.info: RunInfo = header.info
         self.is_loaded: bool = header.loaded_at is not None
-        self.is_rehearsal: bool = header.is_rehearsal
+        self.is_rehearsal: bool = header.info.is_rehearsal
         self.created_at: float = header.created_at
         self.started_at: float | None = header.started_at
         self.ended_at: float | None = header.ended_at

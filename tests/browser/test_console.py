@@ -11,6 +11,7 @@ import pytest
 
 from bulkmail.cli.init import make_campaign
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.outbox.run_info import RunInfo
 from tests.browser.conftest import Opened
 from tests.console.processes import Console, run_console
 from tests.outbox.making import LOST, OK, UNKNOWN
@@ -40,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = root / "spring" / "runs"
     runs.mkdir()
     with Outbox.create(
-        runs / "spring.outbox", campaign=None, settings={"name": "spring", "relay": HARM, "list": LONG}
+        runs / "spring.outbox", campaign=None, info=RunInfo(name="spring", relay=HARM, list_name=LONG)
     ) as outbox:
         fill_outbox(outbox, [OK, UNKNOWN, LOST, None, *[OK] * 40], bad=[HARM, RIGHT_TO_LEFT])
     return root

@@ -25,7 +25,7 @@ HEADER, FRAME_HEADER = 32, 24  # bytes of SQLite's write-ahead log
 @pytest.fixture(params=[Durability.POWER, Durability.PROCESS], ids=lambda durability: durability.value)
 def outbox(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Outbox]:
     """A file, in each durability."""
-    with Outbox.create(tmp_path / "run.outbox", campaign=None, settings={}, durability=request.param) as box:
+    with Outbox.create(tmp_path / "run.outbox", campaign=None, durability=request.param) as box:
         yield box
 
 

@@ -57,7 +57,7 @@ def compose(job: Job, first_at: float) -> Message:
 
 
 def make_outbox(number: int) -> Outbox:
-    box = Outbox.create(None, campaign=None, settings={})
+    box = Outbox.create(None, campaign=None)
     box.record(
         Entry(Recipient(Address.parse(f"p{n}@example.com"), "", {}, Place("people.csv", n))) for n in range(number)
     )
