@@ -33,7 +33,7 @@ from bulkmail.model.relay import Relay
 from bulkmail.smtp.connection import Connection
 from bulkmail.smtp.opening import Access
 from bulkmail.smtp.peer_policy import PeerPolicy
-from bulkmail.smtp.transfer import Transfer
+from bulkmail.smtp.transaction import Transfer
 
 Shares = list[list[Message]]  # what each session carries
 Way = Callable[[int, Shares], Awaitable[None]]

@@ -24,7 +24,7 @@ DOCS = ROOT / "docs"
 FOLDER = DOCS / "reference"
 WRITTEN = "This page is written by `python docs/reference.py`; change the code or `docs/settings.toml`, not the page."
 SAID: dict[str, Any] = tomllib.loads((DOCS / "settings.toml").read_text(encoding="utf-8"))
-_NOT_TABLES = ("types", "variables", "logs", "columns", "statuses", "exit_codes")
+_NOT_TABLES = ("types", "variables", "logs", "columns", "statuses", "exit_codes", "replies")
 USER_TABLES = ("serve", "webhook", "bounces")  # of the user's own file alone
 LISTS = ("webhook", "bounces")  # written [[so]]
 
@@ -87,6 +87,49 @@ def environment_page() -> str:
         "in `extra`. Addresses appear at debug level only, passwords and texts of messages never.",
         logs,
     )
+
+
+def replies_page() -> str:
+    """What bulkmail makes of the replies that people ask about."""
+    from bulkmail.model.outcome import Stage, advice, make_reply
+    from bulkmail.model.verdict import judge
+
+    rows = []
+    for name, replies in SAID["replies"].items():
+        for text in replies:
+            verdict = judge(make_reply(Stage(name), int(text[:3]), [text[4:]]))
+            about = advice(verdict.reason)
+            rows.append(
+                row(
+                    name.upper(), f"`{text}`", verdict.reason.value, _follows(verdict, name), about.fix if about else ""
+                )
+            )
+    return _page(
+        "# Server replies",
+        f"What bulkmail makes of replies that people ask about. {WRITTEN}",
+        grid("at, reply, is taken as, what follows, fix", rows),
+        "What is not in this table is judged by the same rules. `bulkmail status` and the report show the server's own "
+        "words for every row.",
+    )
+
+
+def _follows(verdict: Any, stage: str) -> str:
+    """What becomes of the recipient and the run."""
+    if verdict.outcome.value == "rejected":
+        return "the recipient is rejected"
+    if verdict.pause:
+        return "the account pauses; recipients stay pending"
+    if verdict.stops:
+        return "the run stops; recipients stay pending"
+    if verdict.strikes:
+        return "the recipient stays pending; three in a row stop the run"
+    if verdict.probes:
+        return "the relay pauses, and one message at a time tries again"
+    if verdict.effects or verdict.suspend or verdict.reason.name == "THROTTLED":
+        return "bulkmail slows down; the recipient is tried again"
+    if stage in ("greeting", "auth"):
+        return "the relay is tried again; recipients stay pending"
+    return "goes over another connection" if verdict.drops else "the recipient is tried again"
 
 
 def exit_codes() -> dict[str, int]:
@@ -310,6 +353,7 @@ def pages() -> dict[Path, str]:
         "environment": environment_page,
         "report": report_page,
         "metrics": metrics_page,
+        "replies": replies_page,
         "json": json_page,
         "python": python_page,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import random
 import re
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from msgspec import structs
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.delivery import Envelope, Message
 from bulkmail.model.recipient import Address, Place, Recipient
+from tests.chance import SEED, chance
 from tests.servers.exim import run_exim
 from tests.servers.kept import MailServer
 from tests.servers.postfix import run_postfix
@@ -71,10 +73,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    left_out = (
-        f"without {', '.join(LEFT_OUT)} (-m '' runs all)" if config.option.markexpr == BY_DEFAULT else "as asked for"
-    )
-    return f"tests: {left_out}"
+    which = config.option.markexpr or "all"
+    if which == BY_DEFAULT:
+        which = f"none that are {', '.join(LEFT_OUT)}; pytest -m '' runs all"
+    return f"tests: {which}\nfaults: BULKMAIL_SEED={SEED}"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -163,6 +165,15 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
     monkeypatch.delenv("BULKMAIL_SUPPRESSIONS", raising=False)
     return folder
+
+
+# --- chance ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """When faults come: the same for a test each time, another by BULKMAIL_SEED."""
+    return chance(request.node.name)
 
 
 # --- nouns and their factories ---------------------------------------------------------------------------------------

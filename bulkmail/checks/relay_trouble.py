@@ -9,7 +9,7 @@ from bulkmail.model.outcome import ADVICE, Breakage, Fault, Reason, Reply, Stage
 from bulkmail.model.relay import Relay, Tls
 from bulkmail.probe.certificate import Certificate
 from bulkmail.probe.relay_probe import Clue, Login, RelayFacts
-from bulkmail.smtp.tls import relay_url, wrong_mode
+from bulkmail.smtp.opening import relay_url, wrong_mode
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.allowed_commands import LONGEST_SHOWN, VARIABLE, allow, commands_in, forget, home_of
 from bulkmail.settings.runs import is_campaign_file
 from bulkmail.settings.settings import load

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Protocol, TextIO
 
 from bulkmail.cli.machine import JsonErrors, put
-from bulkmail.cli.pulse import OUTCOMES, Pulse
 from bulkmail.cli.words import about, by_relay, pace, say_waiting, slowed
 from bulkmail.engine.contracts import DeliveryResult, Event, Notice, Sessions, Slowed
+from bulkmail.mailing.pulse import OUTCOMES, Pulse
 from bulkmail.model.delivery import Status
 from bulkmail.model.schedule import Planned
 from bulkmail.model.timing import Hold

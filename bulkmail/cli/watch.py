@@ -14,7 +14,7 @@ import click
 from bulkmail.cli.words import about
 from bulkmail.model.quantities import say_rate
 from bulkmail.model.tally import Tally
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
-from bulkmail.cli.pulse import OUTCOMES, Pulse
+from bulkmail.mailing.pulse import OUTCOMES, Pulse
 from bulkmail.model.delivery import Status
 from bulkmail.model.quantities import say_duration, say_rate
 from bulkmail.model.schedule import say_until

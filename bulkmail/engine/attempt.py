@@ -16,7 +16,7 @@ from bulkmail.model.errors import RelayError, TemplateError
 from bulkmail.model.outcome import Breakage, Fault, Reason, Reply, Scope, Stage, rejected
 from bulkmail.model.shaper import ThrottleDecision
 from bulkmail.model.verdict import ACCEPTED
-from bulkmail.smtp.transfer import Done, Transfer
+from bulkmail.smtp.transaction import Done, Transfer
 from bulkmail.text import printable
 
 Conclude = Callable[[str, ThrottleDecision, Reply | Fault], None]

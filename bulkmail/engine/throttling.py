@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from bulkmail.engine.clock import Clock
-from bulkmail.engine.contracts import Slowed
+from bulkmail.engine.contracts import Clock, Slowed
 from bulkmail.engine.explain import say_slowed
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.model.outcome import Fault, Reply, Scope

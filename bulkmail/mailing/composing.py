@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from operator import attrgetter
-from typing import IO, TypeVar
+from pathlib import Path
+from typing import IO, Protocol, TypeVar
 
 import anyio
 import msgspec
@@ -35,10 +36,11 @@ from bulkmail.mailing.composing_process import (
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.compose.identity import date_field
 from bulkmail.message.compose.ready_made import Hook, message_of
-from bulkmail.model.campaign import Keys
+from bulkmail.model.campaign import Campaign, Keys
 from bulkmail.model.delivery import Envelope, Job, Message
 from bulkmail.model.errors import BulkmailError
-from bulkmail.outbox.outbox import Outbox
+from bulkmail.model.recipient import RowFields
+from bulkmail.model.tally import Tally
 
 log = logging.getLogger("bulkmail.mailing")
 
@@ -63,13 +65,30 @@ _ENVIRON = {
 T = TypeVar("T", bound=Struct)
 
 
+class ComposedRun(Protocol):
+    """The run whose messages are made; `path` is its outbox, None where other processes cannot read its rows."""
+
+    @property
+    def campaign(self) -> Campaign | None: ...
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def path(self) -> Path | None: ...
+
+    def tally(self) -> Tally:
+        """Rows by status."""
+
+    def rows_of(self, row: int) -> tuple[RowFields, ...]:
+        """The fields of all rows that share the message of `row`."""
+
+
 class SignedMessage(Message, frozen=True):
     """A message that was signed by the process that composed it."""
 
 
 @asynccontextmanager
 async def composing(
-    outbox: Outbox, *, keys: Keys, on_message: Hook | None, processes: int, observe: Callable[[Event], None]
+    outbox: ComposedRun, *, keys: Keys, on_message: Hook | None, processes: int, observe: Callable[[Event], None]
 ) -> AsyncIterator[tuple[Compose, Sign | None]]:
     """What makes the message of a job; None beside it where it is signed already.
 
@@ -115,7 +134,7 @@ def _ready_made(job: Job, first_at: float) -> Message:
     return message_of(job.content, envelope=envelope, message_id=job.message_id)
 
 
-def _number_of(outbox: Outbox, composer: Composer, processes: int, *, hook: Hook | None) -> int:
+def _number_of(outbox: ComposedRun, composer: Composer, processes: int, *, hook: Hook | None) -> int:
     """How many processes compose beside this one."""
     if outbox.path is None or not sys.executable or (hook is not None and not _name_of(hook)):
         return 0
@@ -134,7 +153,7 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _setup(outbox: Outbox, keys: Keys, hook: Hook | None) -> Setup:
+def _setup(outbox: ComposedRun, keys: Keys, hook: Hook | None) -> Setup:
     bounce = keys.bounce
     return Setup(
         str(outbox.path),

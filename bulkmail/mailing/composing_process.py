@@ -26,7 +26,7 @@ from bulkmail.model.delivery import Job, Message
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.recipient import RowFields
 from bulkmail.model.relay import Secret
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 
 SHARED = 4_096  # bytes from which a part of every message is named and not sent
 

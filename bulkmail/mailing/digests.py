@@ -17,7 +17,7 @@ from bulkmail.mailing.loading import Messages
 from bulkmail.mailing.rows import GivenRows
 from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.outbox.encoding import encode_fields
+from bulkmail.outbox.entries import encode_fields
 
 BLOCK = 1 << 20
 # A program that makes the same message again gives these other values each time.

@@ -12,8 +12,8 @@ from bulkmail.mailing.previous_run import INBOX_MARK, inbox_of, look, reports_be
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, OutboxError
 from bulkmail.model.lazy import dataclass, lazy_pattern
-from bulkmail.outbox.erasing import erase, pattern
-from bulkmail.outbox.reader import OutboxReader, is_outbox
+from bulkmail.outbox.addresses import erase, pattern
+from bulkmail.outbox.outbox_reader import OutboxReader, is_outbox
 from bulkmail.report.recognising import is_report
 from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
@@ -184,7 +184,7 @@ def remove(run: OldRun) -> None:
     import shutil
 
     from bulkmail.outbox.lock import Lock
-    from bulkmail.outbox.store import remove as remove_outbox
+    from bulkmail.outbox.sqlite_file import remove as remove_outbox
 
     lock = Lock(run.outbox)
     try:

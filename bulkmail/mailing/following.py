@@ -22,7 +22,7 @@ from bulkmail.model.recipient import FIELD as VARIANT
 from bulkmail.model.recipient import Address, BadRow, Recipient
 from bulkmail.model.suppression import SuppressionReason
 from bulkmail.outbox.entries import RowRecord
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.recipients.remarks import Remarks
 from bulkmail.settings.suppressions import SuppressionSettings
 from bulkmail.text import count, printable
@@ -173,7 +173,7 @@ def _leave_out(found: Followed, suppressions: SuppressionSettings | None) -> Non
     kinds = {kind: name for name in found.unless for kind in UNLESS[name][0]}
     reasons = {reason: name for name in found.unless for reason in UNLESS[name][1]}
     try:
-        if not suppressions.path().exists():
+        if not suppressions.is_there():
             return  # nothing ever came back
     except RuntimeError:  # no home folder, and so no list
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from bulkmail.model.delivery import Status
@@ -34,6 +34,7 @@ _DECISIONS = {
 }
 
 
+SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6
 REWRITERS = {"amazonaws.com": "Amazon SES"}
 """Relays, by their domain, that put a Message-ID of their own in the place of ours."""
 
@@ -86,6 +87,16 @@ def settle(outbox: Outbox, findings: Findings) -> int:
     """What was seen becomes accepted, with the place as the reason; says how many deliveries that were."""
     found = {finding.doubtful.delivery: f"found in {finding.place}" for finding in findings.seen}
     return outbox.settle_found(found) if found else 0
+
+
+def decide(outbox: Outbox, decision: Doubt, rows: Sequence[range] | None = None) -> int:
+    """What becomes of what is in doubt, of `rows` or of all; says how many deliveries there were.
+
+    To try one again waits until the server must have given up on the first copy (RFC 5321 §4.5.3.2.6).
+    """
+    if decision is Doubt.HOLD:
+        return 0
+    return outbox.settle_in_doubt(decision.status, wait=SERVER_TIMEOUT if decision is Doubt.RETRY else 0.0, rows=rows)
 
 
 def rewriter_of(relay: str) -> str:

@@ -20,7 +20,7 @@ from bulkmail.model.errors import BulkmailError, OutboxError
 from bulkmail.model.feedback_event import EventSink, FeedbackEvent, FeedbackKind, KnownRun, Proof, RunRegister
 from bulkmail.model.lazy import dataclass
 from bulkmail.outbox.finding import FoundDelivery
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.text import printable
 
 log = logging.getLogger("bulkmail.mailing")

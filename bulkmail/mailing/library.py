@@ -32,6 +32,7 @@ from bulkmail.mailing.program import (
     read_attachments,
     with_page_files,
 )
+from bulkmail.mailing.pulse import ProgressTeller, SendingProgress
 from bulkmail.mailing.relays import check_routes, open_routes
 from bulkmail.mailing.rows import Given, Selection
 from bulkmail.mailing.suppression_sources import files_to_note, read_suppression
@@ -44,7 +45,7 @@ from bulkmail.model.recipient import Variants, parse_variants
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.route import Route
 from bulkmail.model.tally import MOST_INVALID
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.outbox.run_info import RunInfo
 from bulkmail.recipients.given import not_rows, reader_of
 from bulkmail.recipients.list_reading import ListOptions
@@ -56,6 +57,7 @@ from bulkmail.smtp.trace import Conversation, ConversationTrace
 
 Through = str | Relay | Route | Iterable[str | Relay | Route]
 """A relay as a program gives it: its URL, or what was made of one; or several of these."""
+Tell = Callable[[SendingProgress], None]
 
 
 def compose(
@@ -225,6 +227,7 @@ class Mailer:
         timezone: str = "",
         follow_up: str | os.PathLike[str] | None = None,
         unless: Iterable[str] = (),
+        progress: Tell | None = None,
     ) -> Report:
         """Sends `campaign` to every recipient and returns what became of each.
 
@@ -242,6 +245,10 @@ class Mailer:
         whom it reached, and who did none of `unless` since (`"bounced"`, `"complained"`, `"unsubscribed"`).  Without
         `recipients` its rows are the list.
 
+        `progress` is called in the event loop after every outcome, so it must be quick.  What it raises stops the run
+        after the messages under way, and is raised here.
+        Cancelling the task ends the run at once: what was under way then may be in doubt.
+
         Raises `NothingToSend`, which has the report, when no recipient is left to send to, unless `allow_empty`.
 
         Raises `ConfigError`, `TemplateError`, `ListError`, `ChecksFailed`, `OutboxError` before anything is sent;
@@ -254,7 +261,7 @@ class Mailer:
         )
         with self._heard() as trace:
             mailing = await self._prepared(campaign, recipients, outbox=outbox, order=order)
-            return await self._run(mailing, trace=trace)
+            return await self._run(mailing, trace=trace, progress=progress)
 
     @asynccontextmanager
     async def deliver(
@@ -320,6 +327,7 @@ class Mailer:
         *,
         outbox: str | os.PathLike[str] | None = None,
         allow_empty: bool = False,
+        progress: Tell | None = None,
     ) -> Report:
         """Sends messages that are ready made, each to its own To, Cc and Bcc.  Otherwise as `send()`.
 
@@ -329,10 +337,14 @@ class Mailer:
             mailing = await self._prepared_messages(
                 messages, path=None if outbox is None else Path(outbox), allow_empty=allow_empty
             )
-            return await self._run(mailing, trace=trace)
+            return await self._run(mailing, trace=trace, progress=progress)
 
     async def resume(
-        self, outbox: str | os.PathLike[str], *, suppress: Iterable[str | os.PathLike[str]] = ()
+        self,
+        outbox: str | os.PathLike[str],
+        *,
+        suppress: Iterable[str | os.PathLike[str]] = (),
+        progress: Tell | None = None,
     ) -> Report:
         """Goes on with the run in `outbox` as it was recorded, with its rows and its message.
 
@@ -347,7 +359,7 @@ class Mailer:
             )
 
         with self._heard() as trace:
-            return await self._run(await to_thread.run_sync(reopened), trace=trace)
+            return await self._run(await to_thread.run_sync(reopened), trace=trace, progress=progress)
 
     async def _prepared_messages(self, messages: Messages, *, path: Path | None, allow_empty: bool) -> Mailing:
         past = await self._past(path)
@@ -456,13 +468,21 @@ class Mailer:
         )
 
     async def _run(
-        self, mailing: Mailing, deliveries: DeliveryResults | None = None, *, trace: ConversationTrace | None = None
+        self,
+        mailing: Mailing,
+        deliveries: DeliveryResults | None = None,
+        *,
+        trace: ConversationTrace | None = None,
+        progress: Tell | None = None,
     ) -> Report:
+        teller = None if progress is None else ProgressTeller(mailing.tally.open, progress, stop=mailing.stop)
         try:
             async with open_routes(
                 self.routes, self._passwords, inbox=mailing.inbox, trace=trace, tls_contexts=self._tls_contexts
             ) as connects:
-                if deliveries is None:
+                if teller is not None:
+                    ending = await mailing.send(connects, observe=teller.observe)
+                elif deliveries is None:
                     ending = await mailing.send(connects)
                 else:
                     ending = await mailing.send(connects, observe=deliveries.observe, ready=deliveries.has_room)
@@ -470,6 +490,8 @@ class Mailer:
             mailing.abandon()
             raise
         report = await to_thread.run_sync(mailing.close)
+        if teller is not None and teller.error is not None:
+            raise teller.error
         if ending.error is not None:
             raise SendingStopped(ending.error, report) from ending.error
         return report
@@ -484,13 +506,14 @@ async def send(
     pace: Pace | None = None,
     outbox: str | os.PathLike[str] | None = None,
     allow_empty: bool = False,
+    progress: Tell | None = None,
 ) -> Report:
     """Sends `campaign` to every recipient through `relay`; see `Mailer.send()`.
 
     In one line: `report.accepted` counts those accepted, `report.failed` lists `(address, code, reply)`.
     """
     mailer = Mailer(relay, password=password, pace=pace)
-    return await mailer.send(campaign, recipients, outbox=outbox, allow_empty=allow_empty)
+    return await mailer.send(campaign, recipients, outbox=outbox, allow_empty=allow_empty, progress=progress)
 
 
 def send_sync(
@@ -502,6 +525,7 @@ def send_sync(
     pace: Pace | None = None,
     outbox: str | os.PathLike[str] | None = None,
     allow_empty: bool = False,
+    progress: Tell | None = None,
 ) -> Report:
     """`send()` for programs without an event loop.
 
@@ -510,9 +534,11 @@ def send_sync(
     mailer = Mailer(relay, password=password, pace=pace)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         if isinstance(recipients, str | os.PathLike) or not isinstance(recipients, Iterable) or not_rows(recipients):
-            return runner.run(mailer.send(campaign, recipients, outbox=outbox, allow_empty=allow_empty))
+            return runner.run(
+                mailer.send(campaign, recipients, outbox=outbox, allow_empty=allow_empty, progress=progress)
+            )
         rows: Handover[object] = Handover(recipients, reader_of(recipients))
-        return rows.run(mailer.send(campaign, rows, outbox=outbox, allow_empty=allow_empty), runner)
+        return rows.run(mailer.send(campaign, rows, outbox=outbox, allow_empty=allow_empty, progress=progress), runner)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -17,9 +17,8 @@ from bulkmail.checks.catalog import SUPPRESSION_ENTRY, gravest_first, judge, wit
 from bulkmail.checks.check_finding import Finding, refuse
 from bulkmail.checks.evidence import Evidence
 from bulkmail.checks.row_checks import RowCheck
-from bulkmail.engine.contracts import Connect, DeliveryResult, Ending, Event, Outlet
+from bulkmail.engine.contracts import Connect, DeliveryResult, Ending, Event, Outlet, Plan, make_shaper
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan, make_shaper
 from bulkmail.mailing.canary import Canary, Wants, both
 from bulkmail.mailing.checking import (
     Asked,
@@ -32,7 +31,7 @@ from bulkmail.mailing.checking import (
 from bulkmail.mailing.composing import composing
 from bulkmail.mailing.digests import DigestedRows
 from bulkmail.mailing.following import Followed, following, subject_notice
-from bulkmail.mailing.in_doubt import Doubt
+from bulkmail.mailing.in_doubt import Doubt, decide
 from bulkmail.mailing.list_keeper import ListKeeper, keeping_to_list, noticing_all
 from bulkmail.mailing.loading import Messages, Rules, Told, no_one, record, record_messages
 from bulkmail.mailing.permits import open_permits
@@ -73,7 +72,7 @@ from bulkmail.model.route import MailboxProviders, Route
 from bulkmail.model.schedule import Schedule
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.outbox.run_info import RunInfo
 from bulkmail.outbox.sending import OutboxStore
 from bulkmail.recipients.grouping import Grouping
@@ -81,8 +80,6 @@ from bulkmail.recipients.screening import Suppression
 from bulkmail.report.report import Report
 from bulkmail.settings.presets import known_feedback
 from bulkmail.settings.suppressions import SuppressionSettings
-
-SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6
 
 
 @dataclass(slots=True)
@@ -380,23 +377,19 @@ class Mailing:
         return Path(kept)
 
     def _find_unserved(self) -> list[Finding]:
-        self._sorted = sort_into_lanes(self.outbox, self.routes, self._providers, keys=self.keys)
+        self._sorted = sort_into_lanes(self.outbox, self.routes, self.providers, keys=self.keys)
         return find_unserved(self.outbox, self._sorted.serving)
 
     @property
-    def _providers(self) -> MailboxProviders:
+    def providers(self) -> MailboxProviders:
         """The providers as this run knows them; a provider's own mail exchanger comes with its presets."""
         return providers_for(self.routes, self._asked or self.pace.mailbox_providers)
 
     def decide_doubts(self, decision: Doubt) -> int:
-        """What becomes of rows in doubt; says how many there were.
-
-        To try one again waits until the server must have given up on the first copy (RFC 5321 §4.5.3.2.6).
-        """
+        """What becomes of rows in doubt; says how many there were."""
         if decision is Doubt.HOLD:
             return 0
-        wait = SERVER_TIMEOUT if decision is Doubt.RETRY else 0.0
-        number = self.outbox.settle_in_doubt(decision.status, wait=wait)
+        number = decide(self.outbox, decision)
         self._suppress()
         return number
 
@@ -424,13 +417,7 @@ class Mailing:
         The error of the `Ending`, if any, has left every row it did not deal with as it was.
         `ready` is awaited before each message is begun.
         """
-        await know_tables()
-        if self._providers.by_exchanger and not self.routes[0].relay.kind.is_rehearsal:
-            # Before the plan is made: the providers of the outbox are numbered once more, by what DNS said.
-            self._asked = await ask_exchangers(self.outbox, self._providers)
-            await to_thread.run_sync(self._find_unserved)
-        found = self._sorted or Sorted({0: tuple(range(len(self.routes)))}, {})
-        refuse(find_unserved(self.outbox, found.serving))  # a row that was in doubt may be open by now
+        found = await self.find_lanes()
         if self.takes_over is not None:
             self.outbox = take_over(self.outbox, self.takes_over, durability=self.pace.durability)
             self.takes_over = None
@@ -447,6 +434,17 @@ class Mailing:
             finally:
                 self._keeper = None
         return ending
+
+    async def find_lanes(self) -> Sorted:
+        """Which relays serve which lane of the outbox, by what DNS says of the domains, too.  Raises `ChecksFailed`."""
+        await know_tables()
+        if self.providers.by_exchanger and not self.routes[0].relay.kind.is_rehearsal:
+            # Before the plan is made: the providers of the outbox are numbered once more, by what DNS said.
+            self._asked = await ask_exchangers(self.outbox, self.providers)
+            await to_thread.run_sync(self._find_unserved)
+        found = self._sorted or Sorted({0: tuple(range(len(self.routes)))}, {})
+        refuse(find_unserved(self.outbox, found.serving))  # a row that was in doubt may be open by now
+        return found
 
     async def _send(
         self,
@@ -478,8 +476,8 @@ class Mailing:
                 outlets=[Outlet(*means) for means in zip(self.routes, connects, permits, strict=True)],
                 serving={provider: numbers for provider, numbers in found.serving.items() if numbers},
                 pace=self.pace,
-                lanes=self._providers,
-                shaper=make_shaper(self._providers, self.pace, known=slowing.known()),  # the canary's too: it learns
+                lanes=self.providers,
+                shaper=make_shaper(self.providers, self.pace, known=slowing.known()),  # the canary's too: it learns
                 providers=found.providers,
                 feedback=known_feedback(),
                 sign=sign,

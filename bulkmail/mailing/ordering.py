@@ -213,6 +213,26 @@ async def order_mailing(
     return mailing
 
 
+def changes_since(settings: Settings, fingerprint: str, recorded: RunInfo, follow_up: FollowUp | None) -> list[str]:
+    """What is not as it was when a campaign was loaded: "the message", "the list", "the planned times (send_at)".
+
+    `fingerprint` and `recorded` are those of the message, and the settings, that it was loaded with.  Blocks.
+    """
+    followed = _read_followed(settings, follow_up)
+    if followed is not None:
+        settings = replace(settings, campaign=with_thread(settings.campaign, followed))
+    with _list_at_hand(settings) as source:
+        digest = _list_digest(settings, source, followed)
+    past = Past(
+        Path(settings.name),
+        Standing.UNFINISHED,
+        fingerprint=fingerprint,
+        list_digest=recorded.list_digest,
+        schedule=recorded.schedule,
+    )
+    return past.changes(settings.campaign, digest, settings.schedule)
+
+
 def _look_first(settings: Settings, order: Order) -> Past:
     """The run at the place of this one.  Raises `ConfigError` for a file that it would overwrite and must not."""
     path = order.outbox or run_path(settings, rehearsal=is_rehearsal(settings, order))

@@ -18,10 +18,10 @@ from bulkmail.model.relay import Kind
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import ALWAYS, Windows
 from bulkmail.model.timing import Hold
-from bulkmail.outbox.allowance import Allowance
 from bulkmail.outbox.ledger import (
     LONGEST_PAUSE,
     VARIABLE,
+    Allowance,
     Ledger,
     account_of,
     ledger_path,

@@ -21,9 +21,9 @@ from bulkmail.model.route import Route
 from bulkmail.model.schedule import Schedule
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader, is_outbox
+from bulkmail.outbox.outbox_reader import OutboxReader, is_outbox
 from bulkmail.outbox.run_info import RunInfo
-from bulkmail.outbox.shape import noticing_damage
+from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.text import count
 
 

@@ -30,10 +30,9 @@ from bulkmail.settings.presets import known_feedback, known_providers
 from bulkmail.settings.secrets import find_key_password, find_proxy_password, find_tokens
 from bulkmail.smtp.connection import Connection as SmtpConnection
 from bulkmail.smtp.credentials import Credentials, Tokens
-from bulkmail.smtp.exchangers import Exchangers
-from bulkmail.smtp.opening import Access
+from bulkmail.smtp.dialling import Exchangers
+from bulkmail.smtp.opening import Access, make_tls_context
 from bulkmail.smtp.peer_policy import PeerPolicy
-from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.trace import Trace
 from bulkmail.text import count
 

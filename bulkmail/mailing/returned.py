@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from bulkmail.mailing.previous_run import passes_of
-from bulkmail.mailing.suppression_sources import open_suppressions, scope_of
+from bulkmail.mailing.suppression_sources import is_there, open_used, scope_of
 from bulkmail.model.errors import SuppressionError
 from bulkmail.model.feedback_event import Returned, ReturnedEvent, SentPath, fold_returned
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.run_source import Source
 from bulkmail.suppression.ports import SuppressionStore
 from bulkmail.text import count, printable
@@ -43,19 +43,19 @@ def opened_campaign(outbox: Path, *, alone: bool) -> Iterator[tuple[Source, list
 
 def _returned(readers: Sequence[OutboxReader], notices: list[str]) -> tuple[list[Returned], int]:
     """What came back about each run, and how much is matched to none."""
-    found, unmatched, files = [], 0, set[str]()
+    found, unmatched, lists = [], 0, set[str]()
     last_began = max(reader.started_at or reader.created_at for reader in readers)
     for reader in readers:
         used = reader.info.suppression_list
-        if used is None or reader.is_rehearsal or not Path(used.file).exists():
+        if used is None or reader.is_rehearsal or not is_there(used):
             found.append(Returned())
             continue
         try:
-            with open_suppressions(Path(used.file), used.rules) as store:
+            with open_used(used) as store:
                 until = _next_of_list(store, readers, last_began)
                 found.append(returned_of(reader, store, until=until))
-                if used.file not in files:
-                    files.add(used.file)
+                if used.name not in lists:
+                    lists.add(used.name)
                     unmatched += store.count_unmatched()
         except SuppressionError as error:
             notices.append(f"what came back cannot be read: {error}")

@@ -6,22 +6,32 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 from bulkmail.engine.contracts import DeliveryResult, Ending, Event, Slowed
 from bulkmail.model.errors import OutboxError, SendingPaused
 from bulkmail.model.shaper import MOST_KEPT, Slowdown, Slowdowns
 from bulkmail.model.timing import Hold
-from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.run_info import Pause
+from bulkmail.outbox.run_info import Pause, RunInfo
 from bulkmail.report.rest import LONGEST
 from bulkmail.report.slowdowns import slowdowns_of
 from bulkmail.text import printable
 
 
+class Notes(Protocol):
+    """Where a run keeps its notes."""
+
+    @property
+    def info(self) -> RunInfo: ...
+
+    def note(self, **changes: object) -> None:
+        """Changes what `info` says."""
+
+
 class RestNote:
     """Records why the run is paused, and passes events on to observers."""
 
-    def __init__(self, outbox: Outbox, observe: Callable[[Event], None]) -> None:
+    def __init__(self, outbox: Notes, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
         self._observe = observe
         self._is_noted = outbox.info.rest is not None
@@ -59,7 +69,7 @@ EVERY = 2.0  # seconds between two entries, unless another relay or provider thr
 class SlowdownNote:
     """Records what is slowed down, and passes events on to observers."""
 
-    def __init__(self, outbox: Outbox, observe: Callable[[Event], None]) -> None:
+    def __init__(self, outbox: Notes, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
         self._observe = observe
         self._slowdowns = Slowdowns(slowdowns_of(outbox.info))
@@ -98,7 +108,7 @@ class SlowdownNote:
             log.warning("what slowed the run down was not noted", extra={"why": str(error)})
 
 
-def lift_rests(outbox: Outbox) -> None:
+def lift_rests(outbox: Notes) -> None:
     """Ends all pauses of earlier runs, because the user says so."""
     known = slowdowns_of(outbox.info)
     if any(slowdown.until for slowdown in known):

@@ -27,7 +27,7 @@ from bulkmail.model.tally import Tally
 from bulkmail.model.timing import Hold
 from bulkmail.outbox.ledger import state_folder
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.allowed_commands import commands_in, refuse_unallowed
 from bulkmail.settings.notify_settings import load_notify
 from bulkmail.settings.secrets import find_passwords

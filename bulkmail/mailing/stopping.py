@@ -25,7 +25,7 @@ from bulkmail.model.breaker import StopRequest
 from bulkmail.model.errors import OutboxBusy, OutboxError
 from bulkmail.outbox.lock import holder, side_file
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import is_outbox
+from bulkmail.outbox.outbox_reader import is_outbox
 
 EVERY = 1.0  # seconds between two looks for a request
 WAIT = 10.0  # seconds to wait for the sending process to end

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from bulkmail.cluster.database import shown, with_password
 from bulkmail.message.header.addresses import is_same_for_all
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError, SuppressionError
@@ -18,13 +19,14 @@ from bulkmail.model.suppression import (
     campaign_scope,
     list_scope,
 )
-from bulkmail.outbox.reader import OutboxReader, is_outbox
+from bulkmail.outbox.outbox_reader import OutboxReader, is_outbox
 from bulkmail.outbox.run_info import RunInfo
 from bulkmail.recipients.screening import REACHED_NO_RECIPIENT, Suppression
 from bulkmail.settings.presets import known_providers
 from bulkmail.settings.suppressions import VARIABLE, SuppressionSettings
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.index import SuppressionIndex
-from bulkmail.suppression.store import SqliteSuppressions
+from bulkmail.suppression.store import Suppressions
 from bulkmail.text import printable
 
 Name = str | os.PathLike[str]
@@ -96,6 +98,18 @@ def check_there(files: Iterable[str]) -> None:
             )
 
 
+def is_there(used: ListInUse) -> bool:
+    """Whether there is such a list."""
+    return bool(used.store) or os.path.exists(used.file)
+
+
+def open_used(used: ListInUse) -> Suppressions:
+    """The list, made if need be.  Raises `SuppressionError`."""
+    if used.store:
+        return _open_in_store(used.store, used.rules)
+    return open_suppressions(Path(used.file), used.rules)
+
+
 def list_in_use(settings: SuppressionSettings | None, campaign: Campaign | None) -> ListInUse | None:
     """What `campaign` (None: ready-made messages) does with the list; None without settings, or without a home folder.
 
@@ -103,11 +117,14 @@ def list_in_use(settings: SuppressionSettings | None, campaign: Campaign | None)
     """
     if settings is None:
         return None
+    policy = SuppressionPolicy(settings.apply, scope_of(campaign))
+    if settings.store:
+        return ListInUse("", policy, settings.rules, shown(settings.store))
     try:
         path = settings.path()
     except RuntimeError:  # no home folder
         return None
-    return ListInUse(str(path), SuppressionPolicy(settings.apply, scope_of(campaign)), settings.rules)
+    return ListInUse(str(path), policy, settings.rules)
 
 
 def scope_of(campaign: Campaign | None) -> str | None:
@@ -124,8 +141,16 @@ def open_suppressions(path: Path, rules: SuppressionRules) -> SqliteSuppressions
     return SqliteSuppressions(path, rules=rules, provider_of=known_providers().of)
 
 
-def open_settings(settings: SuppressionSettings) -> SqliteSuppressions:
+def _open_in_store(url: str, rules: SuppressionRules) -> Suppressions:
+    from bulkmail.suppression.postgres import PostgresSuppressions  # imports asyncio, which others do without
+
+    return PostgresSuppressions(with_password(url), rules=rules, provider_of=known_providers().of)
+
+
+def open_settings(settings: SuppressionSettings) -> Suppressions:
     """The list that `settings` name, made if need be.  Raises `SuppressionError`."""
+    if settings.store:
+        return _open_in_store(settings.store, settings.rules)
     try:
         path = settings.path()
     except RuntimeError as error:
@@ -137,16 +162,16 @@ def open_settings(settings: SuppressionSettings) -> SqliteSuppressions:
 class ReadList:
     """What holds of the list while a mailing is loaded, or goes on; nothing is written to it.  Close it when done."""
 
-    def __init__(self, store: SqliteSuppressions, policy: SuppressionPolicy) -> None:
+    def __init__(self, store: Suppressions, policy: SuppressionPolicy) -> None:
         self._store = store
         self._index = SuppressionIndex(store, policy)
 
     @classmethod
     def open(cls, used: ListInUse | None) -> ReadList | None:
         """None while there is no such list.  Raises `SuppressionError` for one that cannot be read."""
-        if used is None or not os.path.exists(used.file):
+        if used is None or not is_there(used):
             return None
-        store = open_suppressions(Path(used.file), used.rules)
+        store = open_used(used)
         try:
             return cls(store, used.policy)
         except BaseException:
@@ -167,10 +192,10 @@ def intake_overdue(used: ListInUse | None, *, now: float | None = None) -> float
 
     A list that must be readable is checked elsewhere.  Blocks.
     """
-    if used is None or not os.path.exists(used.file):
+    if used is None or not is_there(used):
         return 0.0
     try:
-        with open_suppressions(Path(used.file), used.rules) as store:
+        with open_used(used) as store:
             return store.intake_state().overdue(time.time() if now is None else now)
     except SuppressionError:
         return 0.0

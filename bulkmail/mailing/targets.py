@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy import dataclass
-from bulkmail.outbox.reader import is_outbox
+from bulkmail.outbox.outbox_reader import is_outbox
 from bulkmail.report.recognising import is_report
 from bulkmail.report.report_files import check_folder
 from bulkmail.report.saving import check_target

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bulkmail.feedback.matching import VerifyUnsubscribe
-from bulkmail.mailing.suppression_sources import list_in_use, open_suppressions, scope_of
+from bulkmail.mailing.suppression_sources import is_there, list_in_use, open_used, scope_of
 from bulkmail.message.unsubscribe import read_unsubscribe
 from bulkmail.message.verp import TOKEN
 from bulkmail.model.campaign import BounceKey, Keys
@@ -21,7 +21,7 @@ from bulkmail.model.feedback_event import KnownRun
 from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Secret, commands_of
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.suppressions import load_suppressions
 
@@ -48,18 +48,18 @@ def with_bounce_key(outbox: Outbox, keys: Keys) -> Keys:
             hint="name a file with BULKMAIL_SUPPRESSIONS",
         )
     noted = outbox.info.bounce_run
-    if noted and not Path(used.file).exists():
-        raise _other_key(used.file, "is gone")
-    with open_suppressions(Path(used.file), used.rules) as store:
+    if noted and not is_there(used):
+        raise _other_key(used.name, "is gone")
+    with open_used(used) as store:
         key = store.token_key()
         key_id = key_id_of(key)
         if noted and outbox.info.bounce_key != key_id:
-            raise _other_key(used.file, "has another key now")
+            raise _other_key(used.name, "has another key now")
         run = store.register(known_run(outbox, outbox.path))
     if not noted:
         outbox.note(bounce_run=run.number, bounce_key=key_id)
     elif noted != run.number:
-        raise _other_key(used.file, f"knows this run by another number ({run.number}, not {noted})")
+        raise _other_key(used.name, f"knows this run by another number ({run.number}, not {noted})")
     return replace(keys, bounce=BounceKey(run.number, Secret(key.hex())))
 
 

@@ -19,7 +19,7 @@ from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.recipient import Address, Recipient, RowFields
 from bulkmail.model.relay import Secret
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.recipients.list_source import ListOptions
 from bulkmail.settings.settings import Settings
 

@@ -22,8 +22,8 @@ from bulkmail.model.schedule import Schedule
 from bulkmail.model.shaper import Slowdown
 from bulkmail.model.suppression import ListInUse
 from bulkmail.model.timing import Hold
-from bulkmail.outbox.encoding import storable
-from bulkmail.outbox.shape import Moment
+from bulkmail.outbox.entries import storable
+from bulkmail.outbox.sqlite_file import Moment
 
 _FOR_EVER = 1e12  # seconds; JSON has no infinity
 

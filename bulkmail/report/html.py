@@ -17,7 +17,7 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import GRAVEST_FIRST, FeedbackKind
 from bulkmail.model.quantities import say_duration
 from bulkmail.outbox.entries import RowRecord
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.pages.kit import page_of
 from bulkmail.pages.moments import moment
 from bulkmail.pages.plots import Bar, bar, bars, say_share, time_plot

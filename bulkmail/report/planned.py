@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from bulkmail.model.schedule import Planned
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.row_words import iso
 
 

@@ -14,8 +14,7 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackKind
 from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.recipient import FIELD as VARIANT
-from bulkmail.outbox.encoding import written
-from bulkmail.outbox.entries import PathRecord, RowRecord
+from bulkmail.outbox.entries import PathRecord, RowRecord, written
 from bulkmail.text import printable
 
 _MOST_REASONS = 100  # kinds a status; a reason that quotes its row is a kind of its own

@@ -22,10 +22,9 @@ from bulkmail.model.schedule import Planned
 from bulkmail.model.shaper import Slowdown
 from bulkmail.model.tally import Passes, Tally
 from bulkmail.model.timing import Hold
-from bulkmail.outbox.encoding import decode_fields
-from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, RowRecord
-from bulkmail.outbox.reader import OutboxReader
-from bulkmail.outbox.shape import noticing_damage
+from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, RowRecord, decode_fields
+from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.report.planned import planned_in
 from bulkmail.report.rest import rest_of
 from bulkmail.report.slowdowns import slowdowns_of
@@ -61,6 +60,7 @@ class Run:
     number: int = 1  # which run under its name it is
     next_try_at: float | None = None  # when the first of the deferred deliveries may be tried again
     planned: Planned | None = None  # what is left of planned times; None for a run without
+    named: str = ""  # what commands call it, where that is not the path of its outbox
     follows: tuple[str, str] | None = None  # the id and the outbox of the run that it follows up
 
     @classmethod

@@ -276,8 +276,9 @@ def _steps(report: Report, reports: Sequence[Path]) -> list[tuple[str, ...]]:
     """What to do, and the command or the files to do it with.  Four at most."""
     tally = report.tally
     steps: list[tuple[str, ...]] = []
-    if report.outbox is not None and report.run.process is None:
-        command = f"bulkmail resume {_say_path(report.outbox)}"
+    named = report.run.named or (_say_path(report.outbox) if report.outbox is not None else "")
+    if named and report.run.process is None:
+        command = f"bulkmail resume {named}"
         if tally.open and not report.run.redirected_to:
             steps.append((f"send the {say_left(tally)} left", command))
         if doubts := tally.with_copies(Status.IN_DOUBT):
@@ -286,8 +287,8 @@ def _steps(report: Report, reports: Sequence[Path]) -> list[tuple[str, ...]]:
         steps.append(("see the messages", f"bulkmail inbox {_say_path(Path(report.run.maildir))}"))
     if reports:
         steps.append(("the report, row by row", *map(_say_path, reports)))
-    elif report.outbox is not None:
-        steps.append(("the report, row by row", f"bulkmail report {_say_path(report.outbox)} -o report.csv"))
+    elif named:
+        steps.append(("the report, row by row", f"bulkmail report {named} -o report.csv"))
     return steps
 
 

@@ -247,7 +247,7 @@ def find_tokens(relay: Relay, *, environ: Mapping[str, str] = os.environ) -> Cal
     if relay.wants_token and not relay.username:
         raise ConfigError(f"{relay}: whose access token this is, is not said", hint="say the username too")
     if relay.oauth is not None:
-        from bulkmail.smtp.refresh import RefreshGrant
+        from bulkmail.smtp.credentials import RefreshGrant
 
         source = SecretSource.parse(relay.oauth.refresh_token_from)
         refresh_token = _secret(source, _REFRESH_TOKEN, environ)

@@ -13,7 +13,8 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / ".github").rglob("*.md"), *ROOT.glob("benchmarks/*.md")]
 )
 _BLOCK = re.compile(
-    r"^(?P<indent> *)```(?P<language>[\w+-]*) ?(?P<about>[^\n]*)\n(?P<body>.*?)^(?P=indent)```$",
+    r"(?:^`(?P<file>[^`\n]+)`:\n\n)?"
+    r"^(?P<indent> *)```(?P<language>[\w+-]*)(?: title=\"(?P<title>[^\"]*)\")?\n(?P<body>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
@@ -22,7 +23,7 @@ _LINK = re.compile(r"\]\(([^()\s]+(?:\([^()\s]*\)[^()\s]*)*)\)")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced code block: ```language about."""
+    """A fenced code block; `about` is its title, or the name of a file that stands alone on the line above it."""
 
     page: Path
     line: int
@@ -40,7 +41,8 @@ def blocks(page: Path, *languages: str) -> Iterator[Block]:
     for found in _BLOCK.finditer(text):
         if not languages or found["language"] in languages:
             body = re.sub(rf"^{found['indent']}", "", found["body"], flags=re.MULTILINE)
-            yield Block(page, text.count("\n", 0, found.start()) + 1, found["language"], found["about"], body)
+            about = found["title"] or found["file"] or ""
+            yield Block(page, text.count("\n", 0, found.start("language")) + 1, found["language"], about, body)
 
 
 def prose(page: Path) -> str:

@@ -175,6 +175,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> bytes:
     return capsys.readouterr().out.encode()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_commands_print_the_json_that_the_schemas_say(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

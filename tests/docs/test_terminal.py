@@ -7,10 +7,13 @@ import re
 from html import unescape
 from pathlib import Path
 
+import pytest
+
 from tests.docs.pages import DOCS
 from tests.docs.test_tutorial import plain
 
 
+@pytest.mark.slow
 def test_terminal_picture_shows_what_the_commands_say(tmp_path: Path) -> None:
     spec = importlib.util.spec_from_file_location("docs_terminal", DOCS / "terminal.py")
     assert spec is not None and spec.loader is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bulkmail.mailing import run_watch
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import Hang, ScriptedRelay
 from tests.e2e.commands import Result, run, start, write_campaign
 

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from bulkmail.model.delivery import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run, start, write_campaign, write_list
 

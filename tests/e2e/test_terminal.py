@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from bulkmail.model.delivery import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import Hang, Late, ScriptedRelay
 from tests.e2e.commands import environment, run, start, write_campaign
 

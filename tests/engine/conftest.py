@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from bulkmail.engine.contracts import Connection, Ending, Event, Outlet
+from bulkmail.engine.contracts import Connection, Ending, Event, Outlet, Plan
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan
 from bulkmail.model.delivery import Envelope, Job, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import Address, Place, Recipient

@@ -116,6 +116,7 @@ async def test_connection_lost_before_the_end_is_tried_again_and_sent_once(peopl
     assert paths_of(relay) == sorted(addresses)
 
 
+@pytest.mark.slow
 async def test_no_answer_to_the_end_is_in_doubt_and_not_tried_again(people, make_engine, outbox):
     people(12)
     async with ScriptedRelay(end=[Drop(keeps=True), Drop()]) as relay:

@@ -14,7 +14,7 @@ from bulkmail.model.retry import Backoff
 from bulkmail.model.timing import Hold
 from bulkmail.sandbox.lines import NullLine
 from bulkmail.settings.presets import known_feedback
-from bulkmail.smtp.dialogue import SessionRefused
+from bulkmail.smtp.replies import SessionRefused
 from bulkmail.testing import ManualClock
 
 FEEDBACK = known_feedback()

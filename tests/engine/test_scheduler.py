@@ -6,14 +6,12 @@ import asyncio
 import math
 from dataclasses import dataclass, replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkmail.engine.account import Account
-from bulkmail.engine.contracts import Outlet
-from bulkmail.engine.plan import Plan, make_shaper
-from bulkmail.engine.provider_use import SessionUse
-from bulkmail.engine.relay_state import RelayState
+from bulkmail.engine.contracts import Outlet, Plan, make_shaper
+from bulkmail.engine.relay_state import Account, RelayState, SessionUse
 from bulkmail.engine.scheduler import Booking, Scheduler
 from bulkmail.model.delivery import Status
 from bulkmail.model.outcome import Effect, Scope, throttle
@@ -300,6 +298,7 @@ async def finish(trial: Trial) -> None:
     assert all(isinstance(trial.take(session), Hold) for session in trial.sessions)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(LIMITS, EVENTS)
 def test_all_that_was_booked_went_or_was_given_back_and_no_hold_is_silent(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bulkmail.engine.contracts import Slowed
-from bulkmail.engine.provider_use import ProviderUse
+from bulkmail.engine.relay_state import ProviderUse
 from bulkmail.engine.throttling import Throttling
 from bulkmail.model import shaper as shapers
 from bulkmail.model.outcome import Reply, Stage

@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from bulkmail.model.delivery import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import Hang, ScriptedRelay
+from tests.chance import SEED
 from tests.e2e.commands import run, start, write_campaign
 from tests.faults.oracle import Seen, count_marks, hold, hold_report, make_campaign, make_due, witness
 
@@ -81,16 +82,17 @@ async def kill_at(process: asyncio.subprocess.Process, has_come: Callable[[], bo
 
 @pytest.mark.timeout(60 + KILLS * 10)
 @pytest.mark.parametrize("plan", PLANS)
-async def test_f49_killed_at_any_instant_loses_no_recipient_and_duplicates_none(tmp_path: Path, plan: str) -> None:
+async def test_f49_killed_at_any_instant_loses_no_recipient_and_duplicates_none(
+    tmp_path: Path, plan: str, rng: random.Random
+) -> None:
     offered, number, depth = PLANS[plan]
-    seed = random.randrange(1 << 32)
-    rng, tolls = random.Random(seed), Tolls()
+    tolls = Tolls()
     wanted = max(1, KILLS // len(PLANS))
     while tolls.kills < wanted:
         folder = tmp_path / str(tolls.campaigns)
         folder.mkdir()
         await kill_through_a_campaign(
-            folder, rng, tolls, wanted=wanted, offered=offered, number=number, depth=depth, said=f"seed {seed}, {plan}"
+            folder, rng, tolls, wanted=wanted, offered=offered, number=number, depth=depth, said=f"seed {SEED}, {plan}"
         )
         tolls.campaigns += 1
     note_figures(
@@ -220,14 +222,14 @@ def statuses(outbox: Path) -> dict[str, Status]:
 
 
 @pytest.mark.timeout(60)
-async def test_f50_killed_report_leaves_outbox_and_old_report_whole(tmp_path: Path) -> None:
+async def test_f50_killed_report_leaves_outbox_and_old_report_whole(tmp_path: Path, rng: random.Random) -> None:
     """A report that is there is whole, old or new; the outbox only ever was read."""
     people = addresses(4000)
     async with ScriptedRelay() as relay:
         url = f"smtp://{relay.host}:{relay.port}?tls=off"
         campaign = write_campaign(tmp_path / "spring", people, relay=url)
         await run("send", campaign, "--yes", "--limit", "50", cwd=tmp_path)
-    outbox, rng = campaign / "runs" / "spring.outbox", random.Random()
+    outbox = campaign / "runs" / "spring.outbox"
     before = outbox.read_bytes()
     report = tmp_path / "report.csv"
     report.write_text("the old one")

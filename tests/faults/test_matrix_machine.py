@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import resource
 import signal
 import sys
@@ -20,7 +19,7 @@ from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import environment, run, start, write_campaign
 from tests.faults.oracle import hold, hold_report, make_campaign, marked_in, witness
@@ -43,10 +42,10 @@ def statuses_of(outbox: Path) -> Counter[Status]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(90)
-async def test_f40_server_that_is_restarted_again_and_again_gets_everything_once(tmp_path):
+async def test_f40_server_that_is_restarted_again_and_again_gets_everything_once(tmp_path, rng):
     """By SIGKILL at any instant, 16 messages under way on each connection; the run goes on by itself."""
     campaign = make_campaign(tmp_path / "spring", PEOPLE, settings='retry = "0s*20"\nwait = "30s"\n')
-    rng, restarts = random.Random(), 0
+    restarts = 0
     offered = ["PIPELINING", "CHUNKING", "8BITMIME"]
     async with witness(tmp_path / "log", extensions=offered, delay=0.02, syncs=False) as seen:
         sending = await start("send", campaign, "--yes", "--relay", seen.url(2, depth=16), cwd=tmp_path)
@@ -66,6 +65,7 @@ async def test_f40_server_that_is_restarted_again_and_again_gets_everything_once
     hold_report(campaign / "runs" / "spring-report.csv", PEOPLE, verdict.statuses)
 
 
+@pytest.mark.slow
 async def test_f45_server_without_smtputf8_gets_what_can_be_said_in_ascii(tmp_path):
     people = ["é@example.com", "info@例子.中国", "ann@example.com"]
     async with ScriptedRelay(extensions=("8BITMIME",)) as relay:
@@ -156,6 +156,7 @@ async def test_f56_clock_that_jumps_loses_no_recipient_and_hurries_no_one(people
         assert last - first >= 0.3, "the rate was not kept"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(40)
 async def test_f57_few_file_descriptors_are_no_reason_to_lose_anyone(tmp_path):
     """200 connections are asked for, and the system gives 64 descriptors in all."""
@@ -178,6 +179,7 @@ async def test_f57_few_file_descriptors_are_no_reason_to_lose_anyone(tmp_path):
     assert "Traceback" not in err.decode() and "bug" not in err.decode(), err.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extensions", [("8BITMIME",), ("8BITMIME", "PIPELINING")], ids=["plain", "pipelining"])
 async def test_f58_cancelled_at_any_turn_of_the_loop_leaves_books_that_agree(
     people, make_engine, outbox, loop_watch, extensions

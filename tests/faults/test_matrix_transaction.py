@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.report import Report
 from bulkmail.report.text_report import summary
 from bulkmail.testing import Drop, Hang, Late, Reset, ScriptedRelay

@@ -13,7 +13,7 @@ from bulkmail.engine.contracts import DeliveryResult
 from bulkmail.model.delivery import Mark, Status
 from bulkmail.model.pace import Durability
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 
 pytestmark = pytest.mark.crash

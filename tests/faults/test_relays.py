@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bulkmail.model.delivery import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.e2e.commands import start, write_campaign
 
 pytestmark = pytest.mark.crash

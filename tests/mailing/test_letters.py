@@ -21,7 +21,7 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.report.saving import save_report
 from bulkmail.report.text_report import summary

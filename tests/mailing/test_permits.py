@@ -14,9 +14,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bulkmail.engine.contracts import Connection, DeliveryResult, Ending, Event, Notice, Outlet
+from bulkmail.engine.contracts import Connection, DeliveryResult, Ending, Event, Notice, Outlet, Plan
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan
 from bulkmail.mailing.permits import open_permits
 from bulkmail.model.delivery import Envelope, Job, Message, Status
 from bulkmail.model.errors import OutboxError, SendingPaused

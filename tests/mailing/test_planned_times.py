@@ -18,7 +18,7 @@ import bulkmail
 from bulkmail.model.delivery import Status
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.schedule import parse_windows
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.planned import planned_in
 from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report

@@ -23,8 +23,8 @@ from bulkmail.model.suppression import SuppressionReason
 from bulkmail.sandbox.faults import Faults
 from bulkmail.sandbox.server import Sandbox
 from bulkmail.settings.suppressions import SuppressionSettings
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import Addition, EntryQuery
-from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.testing import Late, ScriptedRelay
 
 EVERYTHING = EntryQuery()

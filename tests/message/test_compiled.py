@@ -143,6 +143,7 @@ def both(campaign: Campaign) -> tuple[Composer, Composer]:
     return fast, general
 
 
+@pytest.mark.slow
 @settings(max_examples=many.max_examples // 5)  # each makes two composers
 @pytest.mark.timeout(240)
 @given(st.data())

@@ -9,6 +9,7 @@ from email.policy import SMTP, default
 from email.utils import parseaddr
 from functools import cache
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -187,6 +188,7 @@ def assert_lawful(raw: bytes) -> None:
         assert len(line) <= 78 or b" " not in line.strip().partition(b": ")[2]
 
 
+@pytest.mark.slow
 @many
 @given(
     kinds=st.sampled_from(["t", "h", "th"]),

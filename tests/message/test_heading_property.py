@@ -6,6 +6,7 @@ from email.headerregistry import Address as StandardAddress
 from email.message import EmailMessage
 from email.policy import SMTP, default
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,6 +91,7 @@ def by_the_book(mailboxes):
     return read
 
 
+@pytest.mark.slow
 @many
 @given(
     address=addresses,

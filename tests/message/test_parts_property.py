@@ -95,6 +95,7 @@ def files(message: EmailMessage) -> list[tuple[str | None, object, str | None, s
     return found
 
 
+@pytest.mark.slow
 @many
 @pytest.mark.timeout(240)
 @given(

@@ -219,6 +219,7 @@ def test_header_that_came_folded_is_taken():
         assert message_from_bytes(to_bytes(message), policy=default)["Subject"].split() == ["one", "two", "three"]
 
 
+@pytest.mark.slow
 @given(
     subject=st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])),
     body=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),

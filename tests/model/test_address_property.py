@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
+import pytest
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
@@ -52,6 +53,7 @@ def is_special(text: str) -> bool:
     return any(domain == name or domain.endswith(f".{name}") for name in SPECIAL_USE_DOMAIN_NAMES)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(text=ADDRESSES)
 @example(text="ann@example.org")
@@ -108,6 +110,7 @@ def test_shortest_way_agrees_with_the_long_one(local: str, domain: str) -> None:
         assert (name, found) == ("", expected)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(text=ADDRESSES | st.tuples(st.text(max_size=10), ADDRESSES).map(lambda parts: f"{parts[0]} <{parts[1]}>"))
 def test_no_address_can_steer_a_server(text: str) -> None:
@@ -125,6 +128,7 @@ def test_no_address_can_steer_a_server(text: str) -> None:
     assert len(address.wire.encode()) <= 254
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(text=ADDRESSES)
 def test_address_survives_a_second_parse(text: str) -> None:

@@ -68,6 +68,7 @@ def test_plan_has_an_end() -> None:
     assert say(Bounds(Quota(per_hour=1)), 10**6).endswith(" more until 12 December, 999,500 after that")
 
 
+@pytest.mark.slow
 @example(Bounds(Quota(1, 500), OFFICE, Ramp(1, more=1)), 499, [])
 @given(
     st.builds(

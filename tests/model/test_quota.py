@@ -71,6 +71,7 @@ def test_quota_counts_what_lies_ahead() -> None:
     assert Quota(per_hour=10).free([Booking(5_000.0, 9)], 0.0) == 1
 
 
+@pytest.mark.slow
 @given(
     st.builds(Quota, st.integers(1, 50), st.integers(1, 100)),
     st.lists(st.tuples(st.floats(0, 3 * HOUR), st.integers(1, 60)), max_size=40),

@@ -9,8 +9,7 @@ import pytest
 
 from bulkmail.model.quota import DAY, Booking, Quota
 from bulkmail.model.timing import Hold
-from bulkmail.outbox.allowance import BATCH, Allowance
-from bulkmail.outbox.ledger import HOLD, Ledger
+from bulkmail.outbox.ledger import BATCH, HOLD, Allowance, Ledger
 
 NOW = 1_800_000_000.0
 

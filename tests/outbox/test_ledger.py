@@ -98,6 +98,7 @@ def test_ledger_is_shared_and_survives(path: Path) -> None:
         assert isinstance(again.reserve(1, NOW, quota=QUOTA), Hold)
 
 
+@pytest.mark.crash
 def test_ledger_counts_what_a_killed_run_had_reserved(path: Path) -> None:
     script = (
         "import os, sys; from pathlib import Path; from bulkmail.outbox.ledger import Ledger\n"
@@ -157,6 +158,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(STEPS)
 def test_ledger_lets_no_window_exceed_its_quota(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, float, int]]

@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bulkmail.engine.journal import Journal
+from bulkmail.engine.run import Journal
 from bulkmail.model.delivery import Mark, Release, Settlement, Status
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Durability

@@ -19,8 +19,10 @@ from bulkmail.model.outcome import Reply, Stage
 from bulkmail.model.recipient import Address
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.outbox.outbox import Entry, Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.outbox.making import BUSY, LOST, OK, UNKNOWN, make_bad_row, make_mark, make_recipient, make_settlement
+
+pytestmark = pytest.mark.slow
 
 STOPS = Reply(Stage.MAIL, 550, "", "sender refused")
 POLICY = RetryPolicy(schedule=(100.0, 100.0))

@@ -17,7 +17,7 @@ from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.pace import Durability
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.outbox.outbox import Entry, Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.outbox.making import (
     BUSY,
     LOST,

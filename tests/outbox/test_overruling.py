@@ -8,7 +8,7 @@ from pathlib import Path
 from bulkmail.model.delivery import Status
 from bulkmail.outbox.entries import ReadyMade
 from bulkmail.outbox.outbox import Entry, Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.outbox.making import BUSY, LOST, due, make_entries, make_mark, make_recipient, send, statuses
 
 

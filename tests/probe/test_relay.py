@@ -436,7 +436,7 @@ def test_table_is_printable_and_80_columns_wide_whatever_the_server_says(
     lines: list[str], words: str, size: int
 ) -> None:
     from bulkmail.model.outcome import make_reply
-    from bulkmail.smtp.capabilities import parse_capabilities
+    from bulkmail.smtp.replies import parse_capabilities
     from bulkmail.text import printable
 
     reply = make_reply(Stage.MAIL, 550, [words])

@@ -71,6 +71,7 @@ def test_text_without_open_quotes_is_read_as_the_csv_module_reads_it(text: str) 
         assert [cells for cells, _ in rows] == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     beginning=BEGINNINGS,

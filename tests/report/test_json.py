@@ -195,6 +195,7 @@ values = st.recursive(
 columns = st.text().filter(lambda name: not name.startswith("delivery_"))  # those are of an earlier report
 
 
+@pytest.mark.slow
 @given(st.lists(st.dictionaries(columns, values, max_size=3), max_size=3))
 def test_json_comes_back_as_it_was(rows: list[dict[str, object]]) -> None:
     found = read(make_source([make_record(n, fields=fields) for n, fields in enumerate(rows, 1)]))

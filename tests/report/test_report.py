@@ -17,7 +17,7 @@ from bulkmail.model.recipient import Place
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.outbox.run_info import RunInfo
 from bulkmail.report.csv_report import write_csv
 from bulkmail.report.json_report import write_json

@@ -17,10 +17,10 @@ from bulkmail.model.recipient import Address, BadRow, Place, Recipient
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.tally import Tally
 from bulkmail.model.verdict import judge
-from bulkmail.outbox import reader as reading
+from bulkmail.outbox import outbox_reader as reading
 from bulkmail.outbox.entries import Entry, Fold, ReadyMade, RowRecord
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.outbox.run_info import RunInfo
 from bulkmail.report.csv_report import write_csv
 from bulkmail.report.html import write_html
@@ -113,6 +113,7 @@ def make(made: Sequence[Made], columns: Sequence[str], *, decides: bool = False)
     return outbox
 
 
+@pytest.mark.slow
 @given(st.lists(rows, max_size=12), st.sampled_from([COLUMNS, ("email",), ()]), st.booleans(), st.integers(2, 5))
 @settings(deadline=None)
 def test_report_by_page_is_the_report_by_row(

@@ -23,8 +23,8 @@ from bulkmail.model.campaign import Campaign
 from bulkmail.model.notification import NotifySettings
 from bulkmail.model.recipient import Address
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import EntryQuery
-from bulkmail.suppression.store import SqliteSuppressions
 from tests.e2e.commands import environment
 from tests.feedback import mails
 

@@ -99,6 +99,7 @@ def load_or_refuse(toml: str | bytes) -> Settings | None:
         return None
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.one_of(st.text(), st.lists(LINES, max_size=12).map("\n".join), shaped(), st.binary(max_size=200)))
 @example('message = 1\n[[relay]]\nrelay = {}\n"" = 1')

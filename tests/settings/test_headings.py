@@ -8,7 +8,7 @@ import pytest
 
 from bulkmail.model.campaign import Campaign, Dkim, Unsubscribe
 from bulkmail.model.errors import ConfigError
-from bulkmail.outbox.encoding import decode_campaign, encode_campaign
+from bulkmail.outbox.entries import decode_campaign, encode_campaign
 from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.settings import load
 from tests.settings.conftest import SOUND, MakeShop

@@ -8,8 +8,8 @@ import pytest
 
 from bulkmail.model.outcome import Breakage, Fault, Stage
 from bulkmail.model.relay import Relay
-from bulkmail.smtp.dialogue import Dialogue, SessionRefused
 from bulkmail.smtp.opening import Access, open_dialogue
+from bulkmail.smtp.replies import Dialogue, SessionRefused
 from bulkmail.testing import Drop, Hang, ScriptedRelay
 from bulkmail.testing.answers import Script
 

@@ -14,7 +14,7 @@ from bulkmail.model.delivery import Message
 from bulkmail.model.outcome import Reply, Stage
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.dialogue import SessionRefused
+from bulkmail.smtp.replies import SessionRefused
 from tests.connections import Single
 
 

@@ -15,9 +15,9 @@ from bulkmail.model.delivery import Envelope, Message
 from bulkmail.model.outcome import Breakage, Fault, Outcome, Reply, Stage
 from bulkmail.model.relay import Relay
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.smtp.peer_policy import PeerPolicy
-from bulkmail.smtp.transfer import Done, Transfer
+from bulkmail.smtp.replies import SessionRefused
+from bulkmail.smtp.transaction import Done, Transfer
 from bulkmail.testing import Drop, ScriptedRelay, Split
 from tests.connections import Single
 

@@ -25,9 +25,8 @@ from bulkmail.model.recipient import has_control
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.verdict import judge
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.dialogue import SessionRefused
-from bulkmail.smtp.opening import Timeouts
-from bulkmail.smtp.tls import make_tls_context, tls_breakage
+from bulkmail.smtp.opening import Timeouts, make_tls_context, tls_breakage
+from bulkmail.smtp.replies import SessionRefused
 from bulkmail.testing import Drop, Hang, Late, Reset, ScriptedRelay
 from bulkmail.testing.answers import Script
 from tests.connections import Single

@@ -13,10 +13,10 @@ from bulkmail.model.delivery import Envelope, Message
 from bulkmail.model.outcome import Breakage, Fault, Outcome, Reply, Stage
 from bulkmail.model.recipient import has_control
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.peer_policy import CloseReason, PeerPolicy, Terms
 from bulkmail.smtp.protocol import Protocol
-from bulkmail.smtp.transfer import Step, Transfer
+from bulkmail.smtp.replies import Capabilities
+from bulkmail.smtp.transaction import Step, Transfer
 from tests.examples import many
 
 MESSAGE = b"Subject: hello\r\n\r\nDear Ann\r\n"

@@ -15,8 +15,8 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.outcome import Breakage, Fault, Stage
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.smtp.opening import Timeouts
+from bulkmail.smtp.replies import SessionRefused
 from bulkmail.testing import ScriptedRelay
 from tests.connections import Single
 

@@ -13,10 +13,10 @@ from bulkmail.model.delivery import Envelope, Message
 from bulkmail.model.outcome import Fault, Outcome, Reply, Stage
 from bulkmail.model.recipient import has_control
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.peer_policy import Mode, PeerPolicy, Terms
 from bulkmail.smtp.protocol import Protocol
-from bulkmail.smtp.transfer import Transfer
+from bulkmail.smtp.replies import Capabilities
+from bulkmail.smtp.transaction import Transfer
 from tests.examples import many
 
 BODY = b"Subject: hello\r\n\r\nDear all\r\n"

@@ -17,11 +17,9 @@ from bulkmail.model.delivery import Dsn, Envelope, Message
 from bulkmail.model.outcome import Breakage, Fault, Outcome, Reply, Scope, Stage
 from bulkmail.model.relay import Relay
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
-from bulkmail.smtp.dialogue import SessionRefused
-from bulkmail.smtp.envelopes import Wishes, joined, mail_command, rcpt_command
 from bulkmail.smtp.peer_policy import PeerPolicy
-from bulkmail.smtp.transfer import Done
+from bulkmail.smtp.replies import Capabilities, SessionRefused, parse_capabilities
+from bulkmail.smtp.transaction import Done, Wishes, joined, mail_command, rcpt_command
 from bulkmail.testing import ScriptedRelay
 from tests.connections import Single
 

@@ -7,9 +7,8 @@ from collections import Counter
 
 import pytest
 
-from bulkmail.engine.contracts import Connection, DeliveryResult, Outlet, Store
+from bulkmail.engine.contracts import Connection, DeliveryResult, Outlet, Plan, Store
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan
 from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
@@ -50,9 +49,9 @@ def taken(relay: ScriptedRelay) -> Counter[str]:
     return Counter(path for message in relay.messages for path in message.forward_paths)
 
 
-async def test_campaign_reaches_everybody_once(make_store: Open) -> None:
+async def test_campaign_reaches_everybody_once(make_store: Open, rng: random.Random) -> None:
     store = await make_store(150)
-    async with ScriptedRelay(rcpt=lambda path: None if random.random() < 0.9 else "451 4.2.1 busy") as relay:
+    async with ScriptedRelay(rcpt=lambda path: None if rng.random() < 0.9 else "451 4.2.1 busy") as relay:
         await send(store, relay)
     assert set(taken(relay).values()) == {1} and len(taken(relay)) == 150
     assert (await answered(store.tally()))[Status.ACCEPTED] == 150
