@@ -289,7 +289,7 @@ def test_messages_in_doubt_are_decided_one_by_one(visit: Visit, elsewhere: Path,
     make_campaign("newsletter", elsewhere / name)
     file = elsewhere / name / "runs" / f"{name}.outbox"
     file.parent.mkdir()
-    with Outbox.create(file, campaign=None, settings={"name": name}) as outbox:
+    with Outbox.create(file, campaign=None, info=RunInfo(name=name)) as outbox:
         fill_outbox(outbox, [LOST, OK, LOST, LOST])
     page = visit(empty, width=360, scripts=scripts).page
     page.get_by_role("link", name="3 in doubt").click()
