@@ -166,8 +166,7 @@ def _read(
 ) -> int:
     from bulkmail.mailbox.mail_files import StreamSource, is_terminal
     from bulkmail.mailing.intake import Intake
-    from bulkmail.mailing.suppression_sources import open_settings
-    from bulkmail.mailing.token_keys import verifier_of
+    from bulkmail.mailing.suppression_list import open_settings, verifier_of
     from bulkmail.settings.user_tables import load_serve_keys
 
     if is_stream and is_terminal(sys.stdin.buffer):
@@ -259,7 +258,7 @@ def source_of(mailbox: BounceMailbox, places: ReadingPlaces | None, *, is_dry: b
 
 def _list_unmatched(url: str) -> int:
     """What was kept without effect, the newest first."""
-    from bulkmail.mailing.suppression_sources import open_settings
+    from bulkmail.mailing.suppression_list import open_settings
 
     with open_settings(chosen_list(None, url)) as store:
         found = store.unmatched(MOST_SHOWN)
@@ -290,7 +289,7 @@ def _list_unmatched(url: str) -> int:
 
 def _show(number: int, url: str) -> int:
     """The report of one event, as it came; what could steer a terminal is left out there."""
-    from bulkmail.mailing.suppression_sources import open_settings
+    from bulkmail.mailing.suppression_list import open_settings
 
     with open_settings(chosen_list(None, url)) as store:
         found = store.event(number)
@@ -308,7 +307,7 @@ def _show(number: int, url: str) -> int:
 
 def _named_run(argument: str) -> KnownRun:
     """The run that `--run` names, for a register that does not know it yet."""
-    from bulkmail.mailing.token_keys import known_run
+    from bulkmail.mailing.suppression_list import known_run
     from bulkmail.outbox.outbox_reader import OutboxReader
     from bulkmail.settings.runs import find_run
 

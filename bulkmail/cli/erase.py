@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from bulkmail.cli.which_list import list_options
-from bulkmail.mailing.erasing import erase_everywhere, find_outboxes
-from bulkmail.mailing.suppression_sources import open_settings
+from bulkmail.mailing.operator import erase_everywhere, find_outboxes
+from bulkmail.mailing.suppression_list import open_settings
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.recipient import Address
 from bulkmail.model.tally import EXIT_SOME_FAILED

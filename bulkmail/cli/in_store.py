@@ -46,27 +46,25 @@ from bulkmail.cluster.database import STORE_VARIABLE, connect, saying, shown, st
 from bulkmail.cluster.reader import read_tally
 from bulkmail.cluster.session import Session
 from bulkmail.engine.contracts import Ending
-from bulkmail.mailing.in_doubt import SERVER_TIMEOUT, Doubt
+from bulkmail.mailing.operator import SERVER_TIMEOUT, Doubt, requested_here, stop_run
 from bulkmail.mailing.ordering import Order, changes_since, is_rehearsal, order_mailing
 from bulkmail.mailing.previous_run import Past, reports_beside
 from bulkmail.mailing.relays import open_routes
-from bulkmail.mailing.stopping import requested_here, stop_run
+from bulkmail.mailing.run_record import Targets
 from bulkmail.mailing.store_run import StoreControl, StoreRun, campaign_of, info_of, refuse_inactive
 from bulkmail.mailing.store_transfer import copied, upload
-from bulkmail.mailing.suppression_sources import (
+from bulkmail.mailing.suppression_list import (
     ReadList,
     check_there,
     files_of_start,
     read_suppression,
     refuse_faults,
 )
-from bulkmail.mailing.targets import Targets
 from bulkmail.model.campaign import Campaign, Keys
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Secret
 from bulkmail.model.route import Route
-from bulkmail.model.tally import EXIT_OK, EXIT_STOPPED, Tally
+from bulkmail.model.tally import EXIT_OK, EXIT_STOPPED, Status, Tally
 from bulkmail.outbox.copying import CopiedReader
 from bulkmail.outbox.run_info import RunInfo
 from bulkmail.outbox.settling import dated

@@ -12,8 +12,8 @@ from bulkmail.cli.machine import JsonErrors, put
 from bulkmail.cli.words import about, by_relay, pace, say_waiting, slowed
 from bulkmail.engine.contracts import DeliveryResult, Event, Notice, Sessions, Slowed
 from bulkmail.mailing.pulse import OUTCOMES, Pulse
-from bulkmail.model.delivery import Status
 from bulkmail.model.schedule import Planned
+from bulkmail.model.tally import Status
 from bulkmail.model.timing import Hold
 from bulkmail.report.planned import as_object as planned_object
 from bulkmail.report.slowdowns import as_object

@@ -13,11 +13,10 @@ import click
 from bulkmail.cli.passwords import read_password
 from bulkmail.cli.running import password_prompt
 from bulkmail.mailbox.imap import Mailbox
-from bulkmail.mailing.in_doubt import Doubt, Findings, decide, rewriter_of, settle, weigh
-from bulkmail.model.delivery import Status
+from bulkmail.mailing.operator import Doubt, Findings, decide, rewriter_of, settle, weigh
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Secret, SecretKind, SecretSource
-from bulkmail.model.tally import EXIT_IN_DOUBT
+from bulkmail.model.tally import EXIT_IN_DOUBT, Status
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.reconcile.logs import look_in_log

@@ -11,8 +11,8 @@ from bulkmail.cli.choices import DatedFile
 from bulkmail.cli.in_store import StorePlace, look, store_option
 from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import screen_width
-from bulkmail.mailing.returned import opened_campaign
-from bulkmail.mailing.targets import Targets
+from bulkmail.mailing.intake import opened_campaign
+from bulkmail.mailing.run_record import Targets
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.csv_report import write_csv
 from bulkmail.report.html import write_html

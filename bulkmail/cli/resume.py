@@ -28,18 +28,16 @@ from bulkmail.cli.running import (
     tell,
 )
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
-from bulkmail.mailing.in_doubt import Doubt
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.permits import lift_pauses
-from bulkmail.mailing.planned_times import planned_now
+from bulkmail.mailing.operator import Doubt
+from bulkmail.mailing.permits import lift_pauses, planned_now
 from bulkmail.mailing.previous_run import look, refuse_relays_of_other_kind, reports_beside
-from bulkmail.mailing.run_record import lift_rests
-from bulkmail.mailing.suppression_sources import check_there
-from bulkmail.mailing.targets import Targets
-from bulkmail.model.delivery import Status
+from bulkmail.mailing.run_record import Targets, lift_rests
+from bulkmail.mailing.suppression_list import check_there
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.allowed_commands import commands_in, refuse_unallowed
 from bulkmail.settings.presets import expanded

@@ -19,8 +19,7 @@ from bulkmail.cli.notifying import say_fault
 from bulkmail.cli.running import run_async
 from bulkmail.cli.which_list import list_options
 from bulkmail.mailing.intake import Intake, Mailboxes, outbox_of
-from bulkmail.mailing.suppression_sources import open_settings
-from bulkmail.mailing.token_keys import verifier_of
+from bulkmail.mailing.suppression_list import open_settings, verifier_of
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.settings.suppressions import SuppressionSettings
 from bulkmail.settings.user_tables import ServeSettings, load_mailboxes, load_serving

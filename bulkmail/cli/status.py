@@ -15,11 +15,10 @@ import click
 from bulkmail.cli.in_store import StorePlace, look, store_option
 from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import step, wrapped
-from bulkmail.mailing.returned import opened_campaign
-from bulkmail.mailing.suppression_sources import overdue_of
-from bulkmail.model.delivery import Status
+from bulkmail.mailing.intake import opened_campaign
+from bulkmail.mailing.suppression_list import overdue_of
 from bulkmail.model.feedback_event import say_overdue
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.came_back import came_back, of_passes
 from bulkmail.report.json_report import head

@@ -14,7 +14,7 @@ import click
 
 from bulkmail.cli.program import json_option, note_result
 from bulkmail.cli.which_list import list_options
-from bulkmail.mailing.suppression_sources import open_settings
+from bulkmail.mailing.suppression_list import open_settings
 from bulkmail.model.errors import AddressError, ConfigError, ListError
 from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.quantities import parse_duration

@@ -9,8 +9,9 @@ from msgspec import Struct
 
 from bulkmail.cluster.database import saying
 from bulkmail.cluster.loading import clean
-from bulkmail.model.delivery import Status, check_move
+from bulkmail.model.delivery import check_move
 from bulkmail.model.recipient import Address
+from bulkmail.model.tally import Status
 
 if TYPE_CHECKING:
     from asyncpg import Connection

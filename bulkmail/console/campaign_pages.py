@@ -37,9 +37,9 @@ from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
 from bulkmail.console.run_view import RunView
 from bulkmail.console.worker import Rendered, printable_lines
 from bulkmail.console.worker import Request as Wanted
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.lazy import dataclass
+from bulkmail.model.tally import Status
 from bulkmail.settings.layers import FILE_NAME
 from bulkmail.text import printable
 

@@ -18,10 +18,9 @@ from bulkmail.console.folders import RunFile
 from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
 from bulkmail.console.sending_pages import password_of
 from bulkmail.mailbox.imap import Mailbox
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.relay import Secret
-from bulkmail.model.tally import EXIT_IN_DOUBT, EXIT_OK
+from bulkmail.model.tally import EXIT_IN_DOUBT, EXIT_OK, Status
 from bulkmail.outbox.entries import PathRecord, RowRecord
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.text import printable

@@ -11,9 +11,9 @@ import anyio
 from anyio import to_thread
 
 from bulkmail.console.run_view import RunView, Views
-from bulkmail.model.delivery import Status
 from bulkmail.model.lazy import dataclass
-from bulkmail.outbox.finding import Try
+from bulkmail.model.tally import Status
+from bulkmail.outbox.addresses import Try
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.figures import Timeline
 from bulkmail.text import printable

@@ -23,10 +23,10 @@ from bulkmail.console.live import Live
 from bulkmail.console.places import field_of
 from bulkmail.console.renderer import Renderer
 from bulkmail.console.run_view import RunView, Views
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.quantities import say_duration, say_rate
+from bulkmail.model.tally import Status
 from bulkmail.pages.kit import read_part
 from bulkmail.pages.moments import moment
 from bulkmail.text import printable

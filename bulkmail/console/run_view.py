@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 from threading import Lock
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.lazy import dataclass
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.report.planned import planned_in

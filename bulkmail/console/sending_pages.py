@@ -21,7 +21,6 @@ from bulkmail.console.folders import CampaignFolder, RunFile
 from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
 from bulkmail.console.places import field_of
 from bulkmail.console.run_view import RunView
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.relay import Relay, Secret
@@ -32,6 +31,7 @@ from bulkmail.model.tally import (
     EXIT_OK,
     EXIT_SOME_FAILED,
     EXIT_STOPPED,
+    Status,
 )
 from bulkmail.settings.dating import pattern_of
 from bulkmail.settings.runs import FOLDER, file_stem

@@ -23,7 +23,7 @@ from bulkmail.model.feedback_event import (
 from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.model.quota import DAY
 from bulkmail.model.recipient import Address
-from bulkmail.outbox.finding import FoundDelivery
+from bulkmail.outbox.addresses import FoundDelivery
 from bulkmail.text import printable
 
 K = TypeVar("K")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from bulkmail.mailing.suppression_sources import ReadList, is_there, list_in_use
+from bulkmail.mailing.suppression_list import ReadList, is_there, list_in_use
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.outbox.ledger import state_folder

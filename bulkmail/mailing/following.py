@@ -12,15 +12,15 @@ from types import MappingProxyType
 
 from bulkmail.mailing.previous_run import earlier_passes, look
 from bulkmail.mailing.rows import Rows, WrappedRows
-from bulkmail.mailing.suppression_sources import open_settings
+from bulkmail.mailing.suppression_list import open_settings
 from bulkmail.model.campaign import Campaign, Template
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.feedback_event import FeedbackKind
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.recipient import FIELD as VARIANT
 from bulkmail.model.recipient import Address, BadRow, Recipient
 from bulkmail.model.suppression import SuppressionReason
+from bulkmail.model.tally import Status
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.recipients.remarks import Remarks

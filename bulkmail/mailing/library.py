@@ -17,13 +17,11 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from bulkmail.mailing.digests import Digest, DigestedRows, add_message, digest_of_messages
-from bulkmail.mailing.feed import Handover
+from bulkmail.mailing import previous_run
+from bulkmail.mailing.checking import Messages
 from bulkmail.mailing.following import Followed, FollowUp, parse_unless, read_followed, with_thread
-from bulkmail.mailing.loading import Messages
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.planned_times import make_schedule
-from bulkmail.mailing.previous_run import Past, look, refuse_other_kind, refuse_others
+from bulkmail.mailing.permits import make_schedule
 from bulkmail.mailing.program import (
     Attached,
     DeliveryResults,
@@ -34,8 +32,8 @@ from bulkmail.mailing.program import (
 )
 from bulkmail.mailing.pulse import ProgressTeller, SendingProgress
 from bulkmail.mailing.relays import check_routes, open_routes
-from bulkmail.mailing.rows import Given, Selection
-from bulkmail.mailing.suppression_sources import files_to_note, read_suppression
+from bulkmail.mailing.rows import Given, Handover, Selection
+from bulkmail.mailing.suppression_list import files_to_note, read_suppression
 from bulkmail.message.template.constants import written_values
 from bulkmail.message.template.locality import locality_of
 from bulkmail.model.campaign import NO_KEYS, Campaign, Dkim, Keys, Template, Unsubscribe
@@ -364,15 +362,15 @@ class Mailer:
     async def _prepared_messages(self, messages: Messages, *, path: Path | None, allow_empty: bool) -> Mailing:
         past = await self._past(path)
         if past is not None and past.has_begun:
-            refuse_others(past, past.changes_from("", await digest_of_messages(messages)))
+            previous_run.refuse_others(past, past.changes_from("", await previous_run.digest_of_messages(messages)))
             return await self._reopened(past.path, NO_KEYS)
-        digest = Digest()
+        digest = previous_run.Digest()
         mailing = await Mailing.prepare_messages(
             path,
             messages,
             routes=self.routes,
             pace=self.pace,
-            seen=partial(add_message, digest),
+            seen=partial(previous_run.add_message, digest),
             suppressions=await self._suppression_settings(),
         )
         return self._ready(mailing, digest, allow_empty=allow_empty)
@@ -393,9 +391,9 @@ class Mailer:
         digest = await to_thread.run_sync(order.digest, recipients)
         async with order.opened(recipients, digest) as rows:
             if past is not None and (past.has_begun or past.is_planned):
-                if isinstance(rows, DigestedRows):
+                if isinstance(rows, previous_run.DigestedRows):
                     await rows.read_through()
-                refuse_others(past, past.changes(campaign, str(digest), order.schedule))
+                previous_run.refuse_others(past, past.changes(campaign, str(digest), order.schedule))
                 return await self._reopened(past.path, keys, order.suppress)
             suppression = await to_thread.run_sync(read_suppression, order.suppress)
             noted = RunInfo(suppress=await to_thread.run_sync(files_to_note, order.suppress))
@@ -444,15 +442,15 @@ class Mailer:
     def _is_rehearsal(self) -> bool:
         return self.routes[0].relay.kind.is_rehearsal
 
-    async def _past(self, path: Path | None) -> Past | None:
+    async def _past(self, path: Path | None) -> previous_run.Past | None:
         """The run at `path`.  Raises `ConfigError` when it is a rehearsal and this call is not, or the reverse."""
         if path is None:
             return None
-        past = await to_thread.run_sync(look, path)
-        refuse_other_kind(past, is_rehearsal=self._is_rehearsal, hint="give each an outbox of its own")
+        past = await to_thread.run_sync(previous_run.look, path)
+        previous_run.refuse_other_kind(past, is_rehearsal=self._is_rehearsal, hint="give each an outbox of its own")
         return past
 
-    def _ready(self, mailing: Mailing, digest: Digest, *, where: str = "", allow_empty: bool) -> Mailing:
+    def _ready(self, mailing: Mailing, digest: previous_run.Digest, *, where: str = "", allow_empty: bool) -> Mailing:
         """The same mailing when it may be sent.  Raises `ChecksFailed` and `NothingToSend`."""
         mailing.outbox.note(list_digest=str(digest))
         mailing.pass_gate()

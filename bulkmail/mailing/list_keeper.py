@@ -12,8 +12,7 @@ import anyio
 from anyio import to_thread
 
 from bulkmail.engine.contracts import Connect, Connection, DeliveryResult, Event, Notice
-from bulkmail.mailing.suppression_sources import is_there, open_used
-from bulkmail.mailing.token_keys import known_run
+from bulkmail.mailing.suppression_list import is_there, known_run, open_used
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import OutboxError, SuppressionError
 from bulkmail.model.feedback_event import FeedbackEvent, event_of_reply

@@ -19,24 +19,41 @@ from bulkmail.checks.evidence import Evidence
 from bulkmail.checks.row_checks import RowCheck
 from bulkmail.engine.contracts import Connect, DeliveryResult, Ending, Event, Outlet, Plan, make_shaper
 from bulkmail.engine.engine import Engine
-from bulkmail.mailing.canary import Canary, Wants, both
+from bulkmail.mailing import suppression_list
 from bulkmail.mailing.checking import (
     Asked,
+    Messages,
     NothingToSend,
+    Rules,
+    Told,
     gather,
+    no_one,
+    record,
+    record_messages,
     refuse_unknown_columns,
     refuse_unknown_names,
     why_empty,
 )
 from bulkmail.mailing.composing import composing
-from bulkmail.mailing.digests import DigestedRows
 from bulkmail.mailing.following import Followed, following, subject_notice
-from bulkmail.mailing.in_doubt import Doubt, decide
 from bulkmail.mailing.list_keeper import ListKeeper, keeping_to_list, noticing_all
-from bulkmail.mailing.loading import Messages, Rules, Told, no_one, record, record_messages
-from bulkmail.mailing.permits import open_permits
-from bulkmail.mailing.planned_times import Planner, notices_of, planned_until
-from bulkmail.mailing.previous_run import check_inbox, empty_inbox, refuse_relays_of_other_kind, take_over
+from bulkmail.mailing.operator import Doubt, decide, watching_for_stop
+from bulkmail.mailing.permits import (
+    Canary,
+    Planner,
+    Wants,
+    both,
+    notices_of,
+    open_permits,
+    planned_until,
+)
+from bulkmail.mailing.previous_run import (
+    DigestedRows,
+    check_inbox,
+    empty_inbox,
+    refuse_relays_of_other_kind,
+    take_over,
+)
 from bulkmail.mailing.relays import (
     Sorted,
     ask_exchangers,
@@ -48,29 +65,18 @@ from bulkmail.mailing.relays import (
 )
 from bulkmail.mailing.rows import GivenRows, Rows, Selection, Where, blocks_of, varied
 from bulkmail.mailing.run_record import RestNote, SlowdownNote
-from bulkmail.mailing.stopping import watching_for_stop
-from bulkmail.mailing.suppression_sources import (
-    ReadList,
-    files_of_start,
-    files_to_note,
-    list_in_use,
-    read_suppression,
-    refuse_faults,
-)
-from bulkmail.mailing.token_keys import with_bounce_key
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.compose.ready_made import Hook
 from bulkmail.message.template.locality import frozen, locality_of
 from bulkmail.message.template.rendering import compile_condition
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.campaign import NO_KEYS, Campaign, Keys
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ChecksFailed, ConfigError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Pace
 from bulkmail.model.route import MailboxProviders, Route
 from bulkmail.model.schedule import Schedule
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.outbox.run_info import RunInfo
@@ -109,7 +115,7 @@ class Mailing:
     _asked: MailboxProviders | None = None
     _engine: Engine | None = None
     _is_stopped: bool = False
-    _list: ReadList | None = None
+    _list: suppression_list.ReadList | None = None
     _keeper: ListKeeper | None = None
 
     @classmethod
@@ -142,7 +148,7 @@ class Mailing:
         """
         await know_tables()
         check_routes(routes)
-        used = list_in_use(suppressions, campaign)
+        used = suppression_list.list_in_use(suppressions, campaign)
         now = time.time() if pace.start is None else max(time.time(), pace.start)
         planner = None
         if schedule is not None:  # reads time zones
@@ -175,7 +181,7 @@ class Mailing:
         mailing = cls(outbox, tuple(routes), pace, keys=keys, on_message=on_message)
         try:
             empty_inbox(outbox, routes)
-            mailing._list = await to_thread.run_sync(ReadList.open, used)
+            mailing._list = await to_thread.run_sync(suppression_list.ReadList.open, used)
             if mailing._list is not None:
                 suppression = selection.suppression or Suppression()
                 suppression.add_list(mailing._list.reason)
@@ -257,7 +263,7 @@ class Mailing:
         """
         await know_tables()
         check_routes(routes)
-        used = list_in_use(suppressions, None)
+        used = suppression_list.list_in_use(suppressions, None)
         is_rehearsal = routes[0].relay.kind.is_rehearsal
         info = _begun(routes, pace, info, is_rehearsal=is_rehearsal, suppression_list=used)
         outbox = Outbox.create(
@@ -267,7 +273,7 @@ class Mailing:
         try:
             await record_messages(outbox, messages, seen=seen)
             outbox.finish_loading()
-            mailing._list = await to_thread.run_sync(ReadList.open, used)
+            mailing._list = await to_thread.run_sync(suppression_list.ReadList.open, used)
             if mailing._list is not None:
                 mailing.suppression = Suppression()
                 mailing.suppression.add_list(mailing._list.reason)
@@ -316,17 +322,17 @@ class Mailing:
                 )
             if outbox.campaign is not None:
                 Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a missing key is reported now
-            keys = with_bounce_key(outbox, keys)  # so is one that is another
+            keys = suppression_list.with_bounce_key(outbox, keys)  # so is one that is another
             mailing = cls(outbox, tuple(routes), pace, keys=keys, on_message=on_message)
-            files = files_of_start(suppress, outbox.info.suppress)
-            mailing.suppression = read_suppression(files)
-            mailing._list = ReadList.open(outbox.info.suppression_list)
+            files = suppression_list.files_of_start(suppress, outbox.info.suppress)
+            mailing.suppression = suppression_list.read_suppression(files)
+            mailing._list = suppression_list.ReadList.open(outbox.info.suppression_list)
             if mailing._list is not None:
                 mailing.suppression.add_list(mailing._list.reason)
             mailing.notices += mailing.suppression.notices
             if SUPPRESSION_ENTRY not in {*ignored, *outbox.info.ignored}:
-                refuse_faults(mailing.suppression)
-            outbox.note(suppress=files_to_note(files))
+                suppression_list.refuse_faults(mailing.suppression)
+            outbox.note(suppress=suppression_list.files_to_note(files))
             mailing._suppress()
             refuse(mailing._find_unserved())
         except BaseException:
@@ -421,7 +427,7 @@ class Mailing:
         if self.takes_over is not None:
             self.outbox = take_over(self.outbox, self.takes_over, durability=self.pace.durability)
             self.takes_over = None
-        self.keys = await to_thread.run_sync(with_bounce_key, self.outbox, self.keys)
+        self.keys = await to_thread.run_sync(suppression_list.with_bounce_key, self.outbox, self.keys)
         ending = Ending(was_stopped=True)  # where `stop --now` cuts it short
         async with (
             watching_for_stop(self.outbox, self.stop, observe),

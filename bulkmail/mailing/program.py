@@ -13,8 +13,8 @@ import anyio
 from anyio import to_thread
 
 from bulkmail.engine.contracts import DeliveryResult, Event
-from bulkmail.mailing.digests import Digest, DigestedRows
 from bulkmail.mailing.following import Followed, RunRows, said
+from bulkmail.mailing.previous_run import Digest, DigestedRows
 from bulkmail.mailing.rows import Given, GivenRows, NoRows, Rows, asks_for_delivery
 from bulkmail.message.attachments.file_parts import guess_type
 from bulkmail.message.compose.bodies import (

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bulkmail.engine.contracts import DeliveryResult, Event, Sessions, Slowed
-from bulkmail.model.delivery import Status
 from bulkmail.model.shaper import Slowdowns
+from bulkmail.model.tally import Status
 from bulkmail.model.timing import Hold
 
 WINDOW = 10.0  # seconds that "now" looks back

@@ -20,7 +20,7 @@ from bulkmail.cluster.reader import read_pages
 from bulkmail.cluster.session import expire
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.store_run import LANES, PROVIDERS, campaign_of, info_of, lanes_to_setting, request_in
-from bulkmail.mailing.token_keys import with_bounce_key
+from bulkmail.mailing.suppression_list import with_bounce_key
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.kept_row import KeptPage
 from bulkmail.outbox.copying import CopiedRun, pages_of, write_copy

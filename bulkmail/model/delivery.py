@@ -2,79 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
-from enum import Enum
 from functools import lru_cache
 from hashlib import blake2b
 
 from msgspec import Struct
 
-from bulkmail.model.errors import ConfigError, IllegalMove
-from bulkmail.model.lazy import dataclass
+from bulkmail.model.errors import IllegalMove
 from bulkmail.model.outcome import Fault, Outcome, Reply, Verdict
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.retry import REFUSED_BACKOFF, RetryPolicy, asked_wait
-
-# -- What has become of a row, in one word.
-
-
-class Status(Enum):
-    """What has become of a row.  The values are the words in reports and on the command line."""
-
-    PENDING = "pending"
-    DEFERRED = "deferred"
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
-    EXPIRED = "expired"
-    IN_DOUBT = "in_doubt"
-    INVALID = "invalid"
-    DUPLICATE = "duplicate"
-    SUPPRESSED = "suppressed"
-    FILTERED = "filtered"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_open(self) -> bool:
-        """Whether sending goes on with it by itself."""
-        return self in (Status.PENDING, Status.DEFERRED)
-
-    @property
-    def is_eligible(self) -> bool:
-        """Whether the row was meant to get the message at all."""
-        return self not in (Status.INVALID, Status.DUPLICATE, Status.SUPPRESSED, Status.FILTERED)
-
-
-# -- What the relay is asked to report about a message's further way (RFC 3461).
-
-
-EVENTS = ("success", "failure", "delay")
-
-
-@dataclass(frozen=True, slots=True)
-class Dsn:
-    """Reports on these events, some of `EVENTS`, come to the reverse path; none of them: not even bounces.
-
-    `returns_full`: a report of a failure brings back the whole message and not only its headers.
-    """
-
-    events: tuple[str, ...]
-    returns_full: bool = False
-
-
-def parse_dsn(text: str, *, returns: str = "headers") -> Dsn:
-    """The reports in `"failure, delay"` or `"never"`; `returns` is `"headers"` or `"full"`.  Raises `ConfigError`."""
-    if returns not in ("headers", "full"):
-        raise ConfigError(f"dsn_return={returns[:40]!r}", hint="write headers or full")
-    words = [word for word in re.split(r"[,\s]+", text.strip().lower()) if word]
-    if words == ["never"]:
-        return Dsn((), returns == "full")
-    if not words or not set(words) <= set(EVENTS):
-        raise ConfigError(
-            f"dsn={text[:60]!r}", hint='write one or several of success, failure and delay, or "never" for no bounces'
-        )
-    return Dsn(tuple(event for event in EVENTS if event in words), returns == "full")
-
+from bulkmail.model.tally import Status
 
 # -- A message to one person, ready for the line.
 

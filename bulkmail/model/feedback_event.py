@@ -6,15 +6,18 @@ from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import field
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from bulkmail.model.delivery import Attempt, Delivery, Status
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.outcome import Reason, Reply, Scope
 from bulkmail.model.quantities import say_duration
 from bulkmail.model.quota import DAY
 from bulkmail.model.recipient import Address
+from bulkmail.model.tally import Status
 from bulkmail.text import printable
+
+if TYPE_CHECKING:
+    from bulkmail.model.delivery import Attempt, Delivery
 
 # -- What came back about one message of a campaign: the value that mail intake hands to the suppression list.
 

@@ -18,13 +18,13 @@ from typing import Self
 from msgspec import structs
 
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Job, Status, Written, check_move
+from bulkmail.model.delivery import Job, Written, check_move
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Durability
 from bulkmail.model.recipient import Address, PlainRows, Recipient, RowFields, StoredRow
 from bulkmail.model.schedule import Planned
-from bulkmail.model.tally import Tally
-from bulkmail.outbox import jobs, recording
+from bulkmail.model.tally import Status, Tally
+from bulkmail.outbox import entries, jobs
 from bulkmail.outbox import sqlite_file as stores
 from bulkmail.outbox.addresses import suppress
 from bulkmail.outbox.entries import (
@@ -177,7 +177,7 @@ class Outbox:
             self._must_be(loaded=False)
             self._forget()
             with self.store.writing() as connection:
-                counts = recording.record(
+                counts = entries.record(
                     connection,
                     rows,
                     rows=self._rows,
@@ -196,7 +196,7 @@ class Outbox:
             self._must_be(loaded=False)
             self._forget()
             with self.store.writing() as connection:
-                recording.finish(connection, time.time(), is_grouped=self.is_grouped)
+                entries.finish(connection, time.time(), is_grouped=self.is_grouped)
             self.store.checkpoint()
             self.is_loaded = True
 
@@ -376,7 +376,7 @@ class Outbox:
         self._must_be(loaded=True)
         check_move(Status.PENDING, Status.FILTERED)
         with self._changing() as connection:
-            connection.execute(recording.KEEP_SAMPLE, (storable(reason), number))
+            connection.execute(entries.KEEP_SAMPLE, (storable(reason), number))
 
     def tally(self) -> Tally:
         """Rows by status.  The first call reads all rows; later ones do not, unless the operator has moved some.

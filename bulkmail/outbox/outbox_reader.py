@@ -17,15 +17,14 @@ from typing import Any, Self
 import msgspec
 
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Attempt, Delivery, Job, Status
+from bulkmail.model.delivery import Attempt, Delivery, Job
 from bulkmail.model.outcome import Outcome, Reason, Reply, Scope, Stage, Verdict
 from bulkmail.model.recipient import Address, Place, RowFields
 from bulkmail.model.schedule import Planned
-from bulkmail.model.tally import RowStatus, Tally
-from bulkmail.outbox import finding, jobs, sqlite_file
-from bulkmail.outbox.addresses import rows_to, rows_with
+from bulkmail.model.tally import RowStatus, Status, Tally
+from bulkmail.outbox import addresses, jobs, sqlite_file
+from bulkmail.outbox.addresses import FoundDelivery, Try, rows_to, rows_with
 from bulkmail.outbox.entries import IS_COPY, STATUS_OF, AcceptedRow, AttemptRecord, PathRecord, RowRecord, decode_fields
-from bulkmail.outbox.finding import FoundDelivery, Try
 from bulkmail.outbox.lock import holder
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.run_header import MESSAGES_DELIVERY, by_row, has_copies, read_header, read_tally
@@ -323,10 +322,10 @@ class OutboxReader:
             overlay = self._overlay(connection)
             numbers = {*numbers, *overlay.deliveries_with(message_ids)}
             for each in chain(
-                finding.by_numbers(connection, numbers) if numbers else (),
-                finding.by_rows(connection, rows) if rows else (),
-                finding.by_message_ids(connection, message_ids) if message_ids else (),
-                finding.by_paths(connection, paths) if paths else (),
+                addresses.by_numbers(connection, numbers) if numbers else (),
+                addresses.by_rows(connection, rows) if rows else (),
+                addresses.by_message_ids(connection, message_ids) if message_ids else (),
+                addresses.by_paths(connection, paths) if paths else (),
             ):
                 found[each.id] = overlay.found(each)
         return list(found.values())
@@ -364,7 +363,7 @@ class OutboxReader:
         Also the id to go on behind; 0 at the end.
         """
         with self._store.reading() as connection, noticing_damage(self.name):
-            found = finding.find_page(connection, after=after, status=status, address=address, limit=limit)
+            found = addresses.find_page(connection, after=after, status=status, address=address, limit=limit)
         rows = list(dict.fromkeys(row for _, row in found))
         return self.records(rows), found[-1][0] if len(found) == limit else 0
 
@@ -379,12 +378,12 @@ class OutboxReader:
     def tries_after(self, after: int, limit: int) -> list[Try]:
         """The tries behind the id `after`, in the order in which they ended, without those that are not folded yet."""
         with self._store.reading() as connection, noticing_damage(self.name):
-            return msgspec.convert(finding.tries_after(connection, after, limit), list[Try])
+            return msgspec.convert(addresses.tries_after(connection, after, limit), list[Try])
 
     def tries_of(self, row: int) -> list[Try]:
         """The tries of a row and of its copies, in the order in which they ended."""
         with self._store.reading() as connection, noticing_damage(self.name):
-            return msgspec.convert(finding.tries_of(connection, row), list[Try])
+            return msgspec.convert(addresses.tries_of(connection, row), list[Try])
 
     def reached(self) -> Iterator[str]:
         """`Address.key` of each recipient who has the message, or may have it (in doubt); of a rehearsal, none."""

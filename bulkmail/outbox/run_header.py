@@ -10,9 +10,8 @@ from dataclasses import replace
 import msgspec
 
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Status
 from bulkmail.model.lazy import dataclass
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.entries import IS_COPY, STATUS_OF, decode_campaign
 from bulkmail.outbox.run_info import RunInfo
 from bulkmail.outbox.settling import Change

@@ -16,7 +16,6 @@ from bulkmail.model.delivery import (
     Mark,
     PutBack,
     Settlement,
-    Status,
     Written,
     check_move,
     settle,
@@ -24,6 +23,7 @@ from bulkmail.model.delivery import (
 from bulkmail.model.errors import IllegalMove, OutboxError
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.tally import Status
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.entries import STATUS_OF, Doubtful, Fold, attempt_columns, storable
 from bulkmail.outbox.turns import FOLD, Accepted, Marked, Outcome, Released, Turns

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
+from bulkmail.outbox.addresses import FoundDelivery
 from bulkmail.outbox.entries import IS_COPY, AttemptRecord
-from bulkmail.outbox.finding import FoundDelivery
 
 # -- The journal of turns: what most messages leave behind is one row a commit, folded into the tables by the hundred.
 #

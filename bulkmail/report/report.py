@@ -13,11 +13,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackKind, ReturnedCounts
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.recipient import Place
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.entries import PathRecord, RowRecord
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.row_words import Reasons, Variants, words

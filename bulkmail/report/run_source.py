@@ -13,14 +13,13 @@ import msgspec
 
 from bulkmail.model.breaker import StopRequest
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.feedback_event import CameBack, Returned, ReturnedCounts
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.schedule import Planned
 from bulkmail.model.shaper import Slowdown
-from bulkmail.model.tally import Passes, Tally
+from bulkmail.model.tally import Passes, Status, Tally
 from bulkmail.model.timing import Hold
 from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, RowRecord, decode_fields
 from bulkmail.outbox.outbox_reader import OutboxReader

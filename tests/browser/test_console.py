@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bulkmail.cli.init import make_campaign
-from bulkmail.model.delivery import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.outbox.run_info import RunInfo

@@ -81,6 +81,7 @@ def rehearsed(shop: Path) -> Path:
 # --- init -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_init_makes_a_campaign_that_rehearses_at_once(kind: str) -> None:
     result = run("init", "spring", "--kind", kind)
@@ -678,6 +679,7 @@ def test_report_goes_into_a_file(rehearsed: Path, name: str, more: list[str], be
         assert stat.S_IMODE(Path(name).stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 def test_report_is_coloured_on_a_terminal(rehearsed: Path) -> None:
     master, slave = os.openpty()
     command = [sys.executable, "-m", "bulkmail", "report", "shop"]
@@ -806,6 +808,7 @@ def test_sandbox_refuses_a_share_that_is_none() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_sandbox_reports_what_arrives_until_it_is_ended(here: Path, ending: signal.Signals) -> None:
     command = [sys.executable, "-m", "bulkmail", "sandbox", "--port", "0", "--maildir", "kept"]

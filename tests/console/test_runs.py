@@ -11,9 +11,9 @@ import pytest
 
 from bulkmail.console.commands import Commands
 from bulkmail.console.run_view import WORDS
-from bulkmail.model.delivery import Status
 from bulkmail.model.outcome import Fault, Reply, Stage
 from bulkmail.model.suppression import SuppressionReason
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.run_info import RunInfo
 from bulkmail.suppression.file import SqliteSuppressions
@@ -101,6 +101,7 @@ async def test_row_shows_every_try_in_the_servers_words(console: Asker, outbox: 
     assert "Graz" in text
 
 
+@pytest.mark.slow
 async def test_buttons_start_the_commands_of_a_terminal(
     console: Asker, outbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

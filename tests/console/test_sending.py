@@ -12,7 +12,7 @@ import pytest
 from tests.console.asking import TOKEN, Asker
 from tests.console.test_writing import campaign_of
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 async def ended(console: Asker, path: str, word: str, seconds: float = 40) -> str:

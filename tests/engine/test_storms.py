@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from bulkmail.engine.contracts import DeliveryResult, Ending, Notice, Outlet, Plan
 from bulkmail.engine.engine import Engine
-from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.route import Route
+from bulkmail.model.tally import Status
 from bulkmail.model.timing import Hold
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.sending import OutboxStore

@@ -10,8 +10,9 @@ import pytest
 from blockbuster import BlockBuster
 
 from bulkmail.engine.contracts import DeliveryResult
-from bulkmail.model.delivery import Mark, Status
+from bulkmail.model.delivery import Mark
 from bulkmail.model.pace import Durability
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay

@@ -15,7 +15,7 @@ from bulkmail.model.campaign import BounceKey
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun, Proof
 from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Secret
-from bulkmail.outbox.finding import FoundDelivery
+from bulkmail.outbox.addresses import FoundDelivery
 from tests.feedback import mails
 from tests.feedback.mails import ANN, OUR_ID
 

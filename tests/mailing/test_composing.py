@@ -201,6 +201,7 @@ def test_what_is_made_ahead_is_bounded_by_count_and_bytes(tmp_path, monkeypatch)
     assert sum(len(part) for made in held for part in made.buffers if isinstance(part, bytes)) <= 20_000
 
 
+@pytest.mark.slow
 @pytest.mark.crash
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_run_goes_on_when_its_composing_processes_are_killed(tmp_path, monkeypatch, seed):

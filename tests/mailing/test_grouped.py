@@ -19,9 +19,8 @@ import bulkmail
 from bulkmail.cli import main
 from bulkmail.mailing.ordering import messages
 from bulkmail.model.campaign import NO_KEYS
-from bulkmail.model.delivery import Status
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.csv_report import write_csv

@@ -20,12 +20,13 @@ from bulkmail.cli.progress import Plain, make_progress
 from bulkmail.cli.words import step
 from bulkmail.engine.contracts import DeliveryResult, Notice, Sessions, Slowed
 from bulkmail.mailing.pulse import Pulse
-from bulkmail.model.delivery import Attempt, Delivery, Status
+from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.outcome import Outcome, Reply, Scope, Stage, Verdict
 from bulkmail.model.quantities import say_rate
 from bulkmail.model.rate import AdaptiveRate
 from bulkmail.model.shaper import Slowdown
+from bulkmail.model.tally import Status
 from bulkmail.model.timing import Hold
 from bulkmail.report.slowdowns import clock_time
 

@@ -17,9 +17,9 @@ import pytest
 from anyio import to_thread
 
 import bulkmail
-from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
 from bulkmail.model.suppression import SuppressionReason
+from bulkmail.model.tally import Status
 from bulkmail.sandbox.faults import Faults
 from bulkmail.sandbox.server import Sandbox
 from bulkmail.settings.suppressions import SuppressionSettings

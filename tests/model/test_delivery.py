@@ -9,19 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bulkmail.model.delivery import (
-    MOST_FREE_TRIES,
-    MOVES,
-    OPERATOR_MOVES,
-    Attempt,
-    Delivery,
-    Status,
-    check_move,
-    settle,
-)
+from bulkmail.model.delivery import MOST_FREE_TRIES, MOVES, OPERATOR_MOVES, Attempt, Delivery, check_move, settle
 from bulkmail.model.errors import IllegalMove
 from bulkmail.model.outcome import Breakage, Fault, Outcome, Reply, Scope, Stage, Verdict
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.tally import Status
 from bulkmail.model.verdict import judge
 
 S = Status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bulkmail.model.delivery import Attempt, Delivery, Status
+from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackEvent, FeedbackKind, Proof, event_of_reply, kind_of_reply
 from bulkmail.model.outcome import Breakage, Fault, Outcome, Reason, Reply, Scope, Stage, Verdict
@@ -21,6 +21,7 @@ from bulkmail.model.suppression import (
     list_scope,
     soft_until,
 )
+from bulkmail.model.tally import Status
 from bulkmail.model.verdict import judge
 
 RULE = SoftRule(3, 60 * DAY, 180 * DAY)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Durability
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.outbox.making import due, make_entries, make_mark, make_settlement, statuses

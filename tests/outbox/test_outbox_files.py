@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from bulkmail.model.campaign import Campaign, Template
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxBusy, OutboxError
 from bulkmail.model.recipient import Address
+from bulkmail.model.tally import Status
 from bulkmail.outbox import lock, sqlite_file
 from bulkmail.outbox import lock as locks
 from bulkmail.outbox.outbox import Entry, Outbox

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.campaign import Attachment, Campaign, Template
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.recipient import Address, Place, PlainRows, Recipient
+from bulkmail.model.tally import Status
 from bulkmail.outbox.entries import ReadyMade
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader

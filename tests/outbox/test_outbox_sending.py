@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bulkmail.model.delivery import Delivery, Release, Status
+from bulkmail.model.delivery import Delivery, Release
 from bulkmail.model.errors import IllegalMove, OutboxError
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.pace import Durability
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.outbox.making import (

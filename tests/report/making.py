@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bulkmail.model.delivery import Attempt, Mark, Settlement, Status, settle
+from bulkmail.model.delivery import Attempt, Mark, Settlement, settle
 from bulkmail.model.outcome import Fault, Reply
 from bulkmail.model.recipient import Address, BadRow, Place, Recipient
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.entries import Entry, RowRecord
 from bulkmail.outbox.outbox import Outbox

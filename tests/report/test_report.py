@@ -10,11 +10,10 @@ import pytest
 from msgspec import structs
 
 from bulkmail.model.campaign import Campaign, Template
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError, OutboxError
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.recipient import Place
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader

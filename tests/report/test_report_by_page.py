@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkmail.model.delivery import Attempt, Mark, Settlement, Status, settle
+from bulkmail.model.delivery import Attempt, Mark, Settlement, settle
 from bulkmail.model.errors import BulkmailError, OutboxError
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.recipient import Address, BadRow, Place, Recipient
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.model.verdict import judge
 from bulkmail.outbox import outbox_reader as reading
 from bulkmail.outbox.entries import Entry, Fold, ReadyMade, RowRecord

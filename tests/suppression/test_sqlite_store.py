@@ -113,6 +113,7 @@ with SqliteSuppressions(Path(sys.argv[1])) as store:
 """
 
 
+@pytest.mark.slow
 def test_several_programs_write_at_once(open_store: contract.OpenStore, path: Path) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), name]) for name in "abc"]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
