@@ -30,7 +30,7 @@ from bulkmail.cli.running import (
     watch_signals,
 )
 from bulkmail.cli.words import step
-from bulkmail.cluster import overruling, schema
+from bulkmail.cluster import overruling, store_schema
 from bulkmail.cluster.campaigns import (
     REHEARSAL,
     CampaignState,
@@ -65,7 +65,7 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Secret
 from bulkmail.model.route import Route
 from bulkmail.model.tally import EXIT_OK, EXIT_STOPPED, Status, Tally
-from bulkmail.outbox.copying import CopiedReader
+from bulkmail.outbox.run_copy import CopiedReader
 from bulkmail.outbox.run_info import RunInfo
 from bulkmail.outbox.settling import dated
 from bulkmail.outbox.sqlite_file import make_folder
@@ -127,7 +127,7 @@ class StorePlace:
         connection = await connect(self.url)
         try:
             with saying(self.url):
-                await schema.require(connection, self.url)
+                await store_schema.require(connection, self.url)
             yield connection
         finally:
             with anyio.CancelScope(shield=True):

@@ -15,8 +15,8 @@ from typing import Protocol
 import anyio
 from anyio import CapacityLimiter, to_thread
 
+from bulkmail.feedback.feedback_report import read_report
 from bulkmail.feedback.matching import Arrived, Matcher, VerifyUnsubscribe
-from bulkmail.feedback.report import read_report
 from bulkmail.mailbox.mail_source import FetchedMail, MailSource, pause_after
 from bulkmail.mailing.previous_run import passes_of
 from bulkmail.mailing.suppression_list import is_there, open_used, scope_of
@@ -34,7 +34,7 @@ from bulkmail.model.feedback_event import (
     fold_returned,
 )
 from bulkmail.model.lazy import dataclass
-from bulkmail.outbox.addresses import FoundDelivery
+from bulkmail.outbox.lookup import FoundDelivery
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.run_source import Source
 from bulkmail.suppression.ports import SuppressionStore

@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from bulkmail.engine.contracts import Connect, Connection, DeliveryResult, Event, Notice
 from bulkmail.mailing.suppression_list import is_there, known_run, open_used
-from bulkmail.model.delivery import Attempt, Delivery
+from bulkmail.model.delivery import AttemptResult, Delivery
 from bulkmail.model.errors import OutboxError, SuppressionError
 from bulkmail.model.feedback_event import FeedbackEvent, event_of_reply
 from bulkmail.model.lazy import dataclass
@@ -24,7 +24,7 @@ from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.presets import known_providers
 from bulkmail.suppression.index import SuppressionIndex
-from bulkmail.suppression.store import Suppressions
+from bulkmail.suppression.stored_list import Suppressions
 from bulkmail.text import count
 
 log = logging.getLogger("bulkmail.mailing")
@@ -122,7 +122,7 @@ class ListKeeper:
         if found is not None:
             self._events.append((found, attempt.relay))
 
-    def _event(self, delivery: Delivery, attempt: Attempt) -> FeedbackEvent | None:
+    def _event(self, delivery: Delivery, attempt: AttemptResult) -> FeedbackEvent | None:
         return event_of_reply(
             delivery,
             attempt,

@@ -25,9 +25,9 @@ from bulkmail.model.breaker import StopRequest
 from bulkmail.model.errors import BulkmailError, OutboxBusy, OutboxError
 from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.model.tally import Status
-from bulkmail.outbox.addresses import erase, pattern
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.outbox.lock import holder, side_file
+from bulkmail.outbox.lookup import erase, pattern
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader, is_outbox
 from bulkmail.reconcile.sighting import Sighting
@@ -337,7 +337,7 @@ REWRITERS = {"amazonaws.com": "Amazon SES"}
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class SeenDelivery:
     """A delivery in doubt and where its message was seen."""
 
     doubtful: Doubtful
@@ -352,8 +352,8 @@ class Findings:
     not seen, which proves nothing.  `looked_at` counts everything that had a Message-ID.
     """
 
-    seen: tuple[Finding, ...]
-    unclear: tuple[Finding, ...]
+    seen: tuple[SeenDelivery, ...]
+    unclear: tuple[SeenDelivery, ...]
     missing: tuple[Doubtful, ...]
     looked_at: int
 
@@ -365,13 +365,13 @@ def weigh(doubts: Iterable[Doubtful], sightings: Iterable[Sighting]) -> Findings
     for doubtful in doubts:
         if doubtful.message_id:
             by_id.setdefault(doubtful.message_id, []).append(doubtful)
-    seen: dict[int, Finding] = {}
-    unclear: dict[int, Finding] = {}
+    seen: dict[int, SeenDelivery] = {}
+    unclear: dict[int, SeenDelivery] = {}
     looked_at = 0
     for looked_at, sighting in enumerate(sightings, 1):  # noqa: B007 - the last number is wanted
         for doubtful in by_id.get(sighting.message_id, ()):
             is_his = doubtful.is_alone or doubtful.forward_path.casefold() in sighting.forward_paths
-            (seen if is_his else unclear).setdefault(doubtful.delivery, Finding(doubtful, sighting.place))
+            (seen if is_his else unclear).setdefault(doubtful.delivery, SeenDelivery(doubtful, sighting.place))
     return Findings(
         tuple(seen[key] for key in sorted(seen)),
         tuple(unclear[key] for key in sorted(unclear) if key not in seen),

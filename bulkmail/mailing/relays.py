@@ -28,7 +28,7 @@ from bulkmail.model.route import MailboxProvider, MailboxProviders, Route, clash
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.settings.presets import known_feedback, known_providers
 from bulkmail.settings.secrets import find_key_password, find_proxy_password, find_tokens
-from bulkmail.smtp.connection import Connection as SmtpConnection
+from bulkmail.smtp.connection import SmtpConnection as SmtpConnection
 from bulkmail.smtp.credentials import Credentials, Tokens
 from bulkmail.smtp.dialling import Exchangers
 from bulkmail.smtp.opening import Access, make_tls_context

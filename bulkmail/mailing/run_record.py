@@ -1,4 +1,4 @@
-"""What a run notes in its outbox while it is sent: why it waits and what slows it down; and the files that it writes."""
+"""What a run notes in its outbox while it is sent (why it waits, what slows it down), and the files that it writes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from bulkmail.text import printable
 # -- What an outbox remembers of its run: relays and pace to resume it with, why it waits, and what slows it down.
 
 
-class Notes(Protocol):
+class RunNotes(Protocol):
     """Where a run keeps its notes."""
 
     @property
@@ -41,7 +41,7 @@ class Notes(Protocol):
 class RestNote:
     """Records why the run is paused, and passes events on to observers."""
 
-    def __init__(self, outbox: Notes, observe: Callable[[Event], None]) -> None:
+    def __init__(self, outbox: RunNotes, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
         self._observe = observe
         self._is_noted = outbox.info.rest is not None
@@ -79,7 +79,7 @@ EVERY = 2.0  # seconds between two entries, unless another relay or provider thr
 class SlowdownNote:
     """Records what is slowed down, and passes events on to observers."""
 
-    def __init__(self, outbox: Notes, observe: Callable[[Event], None]) -> None:
+    def __init__(self, outbox: RunNotes, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
         self._observe = observe
         self._slowdowns = Slowdowns(slowdowns_of(outbox.info))
@@ -118,7 +118,7 @@ class SlowdownNote:
             log.warning("what slowed the run down was not noted", extra={"why": str(error)})
 
 
-def lift_rests(outbox: Notes) -> None:
+def lift_rests(outbox: RunNotes) -> None:
     """Ends all pauses of earlier runs, because the user says so."""
     known = slowdowns_of(outbox.info)
     if any(slowdown.until for slowdown in known):

@@ -23,8 +23,8 @@ from bulkmail.mailing.store_run import LANES, PROVIDERS, campaign_of, info_of, l
 from bulkmail.mailing.suppression_list import with_bounce_key
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.kept_row import KeptPage
-from bulkmail.outbox.copying import CopiedRun, pages_of, write_copy
 from bulkmail.outbox.entries import encode_campaign
+from bulkmail.outbox.run_copy import CopiedRun, pages_of, write_copy
 
 if TYPE_CHECKING:
     from asyncpg import Connection

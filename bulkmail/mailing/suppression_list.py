@@ -38,7 +38,7 @@ from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.suppressions import VARIABLE, SuppressionSettings, load_suppressions
 from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.index import SuppressionIndex
-from bulkmail.suppression.store import Suppressions
+from bulkmail.suppression.stored_list import Suppressions
 from bulkmail.text import printable
 
 # -- Who is not to be sent to: the suppression files of a run, read at every start, and the suppression list.

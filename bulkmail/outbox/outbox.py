@@ -26,7 +26,6 @@ from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox import entries, jobs
 from bulkmail.outbox import sqlite_file as stores
-from bulkmail.outbox.addresses import suppress
 from bulkmail.outbox.entries import (
     Doubtful,
     Entry,
@@ -40,6 +39,7 @@ from bulkmail.outbox.entries import (
 )
 from bulkmail.outbox.jobs import Ids
 from bulkmail.outbox.lock import Lock, refuse_network
+from bulkmail.outbox.lookup import suppress
 from bulkmail.outbox.run_header import Header, RunningTally, count_rows, read_header
 from bulkmail.outbox.run_info import RunInfo, written
 from bulkmail.outbox.settling import Settler, dated, doubts, move_all, settle_found
@@ -68,7 +68,7 @@ class Outbox:
     this room's own use.
     """
 
-    def __init__(self, opened: stores.Store, lock: Lock | None, durability: Durability) -> None:
+    def __init__(self, opened: stores.OutboxFile, lock: Lock | None, durability: Durability) -> None:
         """For `create()` and `open()` only."""
         self.durability = durability
         self.path = opened.path

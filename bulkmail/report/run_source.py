@@ -32,7 +32,7 @@ _REHEARSALS = frozenset(kind.value for kind in Kind if kind.is_rehearsal)
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunFacts:
     """What holds for the run as a whole.  Times are wall-clock seconds; `columns` are the list's, if it was one list.
 
     `list_name` and `maildir`, where a rehearsal kept its mail, may be empty.  `process` is the pid and the host of who
@@ -63,7 +63,7 @@ class Run:
     follows: tuple[str, str] | None = None  # the id and the outbox of the run that it follows up
 
     @classmethod
-    def of(cls, reader: OutboxReader, path: Path | None) -> Run:
+    def of(cls, reader: OutboxReader, path: Path | None) -> RunFacts:
         """As the outbox has it."""
         with noticing_damage(reader.name):
             info = reader.info
@@ -104,7 +104,7 @@ def _no_attempts() -> Iterator[AttemptRecord]:
 class Pass:
     """One run of a campaign that was sent in several, with its tries."""
 
-    run: Run
+    run: RunFacts
     tally: Tally
     returned: ReturnedCounts
     attempts: Callable[[], Iterator[AttemptRecord]] = _no_attempts
@@ -123,7 +123,7 @@ class Source:
     joined source is made of, oldest first.
     """
 
-    run: Run
+    run: RunFacts
     tally: Tally
     unproven_rows: Callable[[], Iterator[RowRecord]]
     attempts: Callable[[], Iterator[AttemptRecord]] = _no_attempts
@@ -140,7 +140,7 @@ class Source:
         returned = returned or Returned()
         tally = reader.tally()
         return cls(
-            Run.of(reader, path),
+            RunFacts.of(reader, path),
             reader.tally_by_row() if reader.is_grouped else tally,
             lambda: _with_returned(reader.rows(), returned),
             reader.attempts,

@@ -662,16 +662,16 @@ def test_finished_run_that_someone_reads_is_not_gone_on_with(
 def test_failure_at_the_end_does_not_hide_what_went_wrong_first(
     create: Callable[..., Outbox], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: sqlite_file.Store) -> None:
+    def fail(self: sqlite_file.OutboxFile) -> None:
         raise OutboxError("the disk is gone")
 
-    monkeypatch.setattr(sqlite_file.Store, "settle_down", fail)
+    monkeypatch.setattr(sqlite_file.OutboxFile, "settle_down", fail)
     with pytest.raises(ValueError, match="first") as caught, create(make_entries(1)):
         raise ValueError("first")
     assert caught.value.__notes__ == ["the disk is gone"]
     monkeypatch.undo()
     create(replace=True).close()  # the lock is free again
-    monkeypatch.setattr(sqlite_file.Store, "settle_down", fail)
+    monkeypatch.setattr(sqlite_file.OutboxFile, "settle_down", fail)
     with pytest.raises(OutboxError, match="the disk is gone"):
         create(replace=True).close()
 

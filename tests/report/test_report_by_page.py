@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkmail.model.delivery import Attempt, Mark, Settlement, settle
+from bulkmail.model.delivery import AttemptResult, Mark, Settlement, settle
 from bulkmail.model.errors import BulkmailError, OutboxError
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.recipient import Address, BadRow, Place, Recipient
@@ -94,7 +94,7 @@ def fill(outbox: Outbox, made: Sequence[Made]) -> None:
             if event is None:
                 continue
             outbox.write([Mark(job.delivery.id, row.message_id, STARTED, b"0123456789abcdef")])
-            attempt = Attempt(STARTED, 0.25, "main", event, judge(event))
+            attempt = AttemptResult(STARTED, 0.25, "main", event, judge(event))
             outbox.write([Settlement(settle(job.delivery, attempt, RetryPolicy(), jitter=0.5), attempt)])
     outbox.write([Fold()])
 

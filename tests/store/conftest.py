@@ -14,9 +14,9 @@ import pytest
 
 from bulkmail.cluster.database import connect
 from bulkmail.cluster.loading import load
-from bulkmail.cluster.schema import create
 from bulkmail.cluster.session import Session
 from bulkmail.cluster.store import ClusterStore
+from bulkmail.cluster.store_schema import create
 from bulkmail.engine.contracts import Answer, Store
 from bulkmail.model.pace import Durability
 from bulkmail.outbox.outbox import Entry, Outbox
