@@ -241,7 +241,7 @@ async def _refuse_changed(place: StorePlace, stored: StoredCampaign, settings: S
     if changed:
         raise ConfigError(
             f"{' and '.join(changed)} changed since {place.where(stored.name)} was loaded",
-            hint=f"`bulkmail resume {place.named(stored.name)}` goes on with the old message and list;"
+            hint=f"`bulkmail resume {place.named(stored.name)}` continues with the old message and list;"
             ' to send the new ones, give the campaign another name = "…"',
         )
 

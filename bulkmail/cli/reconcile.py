@@ -87,7 +87,7 @@ def command(
     decision: str | None,
     rows: str | None,
 ) -> int:
-    """Look rows in doubt up by their Message-IDs, and take as accepted whatever is found.
+    """Look rows in doubt up by their Message-IDs, and mark as accepted those found.
 
     RUN is an outbox file, or a campaign (its latest run).  Not to be found proves nothing.
     With --as no place is looked in: rows become what you say.

@@ -163,7 +163,7 @@ class Mailer:
 
     `suppressions` is the suppression list that holds: by default the user's, as for `bulkmail send`; a path is another
     file, None is none at all.  `tls_context` says whom to trust over TLS in place of each relay's `ca_file` and
-    `client_certificate`: one for all relays, or a mapping from labels.  Whatever it leaves unverified stays unverified,
+    `client_certificate`: one for all relays, or a mapping from labels.  What it leaves unverified stays unverified,
     passwords included.
     """
 
@@ -229,7 +229,7 @@ class Mailer:
     ) -> Report:
         """Sends `campaign` to every recipient and returns what became of each.
 
-        With `outbox`, a path, the run survives this process: the same call goes on where it stopped, and does nothing
+        With `outbox`, a path, the run survives this process: the same call continues where it stopped, and does nothing
         when it has ended.  Without, it lives in memory.  An outbox is for one campaign, one list and either a rehearsal
         or real sending: with another, `ConfigError`.  `suppress` names files of addresses, delivery reports and
         outboxes; they are read again by each call.  No more than the share `max_invalid` of the rows may be invalid.
@@ -237,7 +237,7 @@ class Mailer:
         `send_at` is when each recipient is sent to: `"2026-12-24 09:00"`, `"09:00"` for the next one, a `datetime`, or
         `"column:NAME"`; by the clocks of `timezone`, a zone's name or `"column:NAME"`, else of the zone of the campaign
         or of this machine.  The times are read once and kept in the outbox.  The call waits for them, unless the pace
-        has `wait=0`: then it sends what is due, and the same call later goes on.
+        has `wait=0`: then it sends what is due, and the same call later continues.
 
         `follow_up` is the outbox of an earlier run: the messages answer those of that run, and go only to recipients
         whom it reached, and who did none of `unless` since (`"bounced"`, `"complained"`, `"unsubscribed"`).  Without
@@ -344,7 +344,7 @@ class Mailer:
         suppress: Iterable[str | os.PathLike[str]] = (),
         progress: Tell | None = None,
     ) -> Report:
-        """Goes on with the run in `outbox` as it was recorded, with its rows and its message.
+        """Continues the run in `outbox` as it was recorded, with its rows and its message.
 
         Raises as `send()` does; `ConfigError` for a rehearsal through a relay that delivers, and the reverse.
         """
