@@ -31,7 +31,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bulkmail.cli.init import make_campaign
-from bulkmail.model.delivery import Attempt, Mark, Settlement, Status, settle
+from bulkmail.model.delivery import AttemptResult, Mark, Settlement, Status, settle
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.entries import Entry
@@ -289,7 +289,7 @@ def make_run(path: Path, rows: int) -> None:
             for job in jobs:
                 marks.append(Mark(job.delivery.id, f"<{job.delivery.id}@example.com>", STARTED, bytes(16)))
                 event = UNKNOWN if job.delivery.id % 50 == 0 else OK
-                attempt = Attempt(STARTED + tried / 100, 0.25, "smtp://mail.example.com:587", event, judge(event))
+                attempt = AttemptResult(STARTED + tried / 100, 0.25, "smtp://mail.example.com:587", event, judge(event))
                 settlements.append(Settlement(settle(job.delivery, attempt, RetryPolicy(), jitter=0.5), attempt))
                 tried += 1
             outbox.write(marks)

@@ -143,7 +143,7 @@ def exit_codes() -> dict[str, int]:
 
 def report_page() -> str:
     """Columns of the CSV report, statuses and exit codes."""
-    from bulkmail.model.delivery import Status
+    from bulkmail.model.tally import Status
     from bulkmail.recipients.columns import DELIVERY_COLUMNS
 
     codes = exit_codes()

@@ -7,7 +7,7 @@ import click
 from bulkmail.cli.in_store import StorePlace, store_option
 from bulkmail.cli.in_store import cancel as cancel_in_store
 from bulkmail.cli.running import run_async
-from bulkmail.mailing.stopping import CANCEL_WAIT, cancel
+from bulkmail.mailing.operator import CANCEL_WAIT, cancel
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.runs import find_run
 from bulkmail.text import count

@@ -20,12 +20,11 @@ from bulkmail.cli.running import password_prompt
 from bulkmail.mailing.checking import Online
 from bulkmail.mailing.following import FollowUp
 from bulkmail.mailing.ordering import Checked, check
-from bulkmail.mailing.planned_times import say_plan
+from bulkmail.mailing.permits import say_plan
 from bulkmail.model.campaign import Keys
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Secret
-from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK
+from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK, Status
 from bulkmail.settings.allowed_commands import commands_in, home_of, refuse_unallowed
 from bulkmail.settings.secrets import find_keys, find_passwords
 from bulkmail.settings.settings import Settings, load
@@ -106,7 +105,7 @@ async def _check(
         )
 
 
-class _NoPassword(Exception):
+class _NoPasswordHere(Exception):
     """There is none, and no terminal to ask on."""
 
 
@@ -114,11 +113,11 @@ def _passwords(settings: Settings) -> list[Secret | None]:
     """A password for each relay, None where none is wanted or found."""
 
     def no_one(prompt: str) -> str:
-        raise _NoPassword
+        raise _NoPasswordHere
 
     try:
         return find_passwords(settings.routes, ask=password_prompt() or no_one)
-    except _NoPassword:
+    except _NoPasswordHere:
         return [None] * len(settings.routes)
 
 

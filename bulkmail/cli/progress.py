@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Protocol, TextIO
 
 from bulkmail.cli.machine import JsonErrors, put
-from bulkmail.cli.pulse import OUTCOMES, Pulse
 from bulkmail.cli.words import about, by_relay, pace, say_waiting, slowed
 from bulkmail.engine.contracts import DeliveryResult, Event, Notice, Sessions, Slowed
-from bulkmail.model.delivery import Status
+from bulkmail.mailing.pulse import OUTCOMES, Pulse
 from bulkmail.model.schedule import Planned
+from bulkmail.model.tally import Status
 from bulkmail.model.timing import Hold
 from bulkmail.report.planned import as_object as planned_object
 from bulkmail.report.slowdowns import as_object
@@ -52,9 +52,9 @@ def make_progress(mode: str, stream: TextIO | None = None) -> Progress:
     if isinstance(stream, JsonErrors) and mode == "json":
         stream = stream.events
     if mode == "bar":
-        from bulkmail.cli.bar import Bar
+        from bulkmail.cli.bar import ProgressBar
 
-        return Bar(stream)
+        return ProgressBar(stream)
     return {"plain": Plain, "json": JsonLines, "none": Silent}[mode](stream)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bulkmail.mailing.erasing import find_old, remove
+from bulkmail.mailing.operator import find_old, remove
 from bulkmail.model.errors import ConfigError, OutboxError
 from bulkmail.model.quantities import parse_duration
 from bulkmail.model.tally import EXIT_SOME_FAILED

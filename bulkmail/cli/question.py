@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 import click
 
 from bulkmail.cli.words import wrapped
-from bulkmail.mailing.confirm import audience_of, count_next
-from bulkmail.mailing.forecast import Outlook, look_ahead
+from bulkmail.mailing.confirm import Outlook, audience_of, count_next, look_ahead
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.planned_times import demand_of, planned_now, say_plan
-from bulkmail.model.delivery import Status
+from bulkmail.mailing.permits import demand_of, planned_now, say_plan
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.quantities import say_duration
 from bulkmail.model.route import Route
+from bulkmail.model.tally import Status
 from bulkmail.settings.presets import known_providers
 from bulkmail.text import count, printable
 
@@ -63,7 +62,7 @@ def _described_mailing(mailing: Mailing, outlook: Outlook) -> Iterator[tuple[str
     if campaign is not None:
         yield "From", audience.sender or campaign.sender.text.strip()
         yield "Subject", audience.subject or campaign.subject.text.strip()
-    source = printable(mailing.outbox.settings.get("list", "")) or "the command line"
+    source = printable(mailing.outbox.info.list_name) or "the command line"
     yield "To", f"{count(number, 'recipient')} of {source}"
     if len(audience.providers) > 1:
         yield "", _top(audience.providers)

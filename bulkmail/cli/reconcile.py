@@ -13,11 +13,10 @@ import click
 from bulkmail.cli.passwords import read_password
 from bulkmail.cli.running import password_prompt
 from bulkmail.mailbox.imap import Mailbox
-from bulkmail.mailing.in_doubt import Doubt, Findings, decide, rewriter_of, settle, weigh
-from bulkmail.model.delivery import Status
+from bulkmail.mailing.operator import Doubt, Findings, decide, rewriter_of, settle, weigh
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Secret, SecretKind, SecretSource
-from bulkmail.model.tally import EXIT_IN_DOUBT
+from bulkmail.model.tally import EXIT_IN_DOUBT, Status
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.reconcile.logs import look_in_log
@@ -88,7 +87,7 @@ def command(
     decision: str | None,
     rows: str | None,
 ) -> int:
-    """Look rows in doubt up by their Message-IDs, and take as accepted whatever is found.
+    """Look rows in doubt up by their Message-IDs, and mark as accepted those found.
 
     RUN is an outbox file, or a campaign (its latest run).  Not to be found proves nothing.
     With --as no place is looked in: rows become what you say.
@@ -133,7 +132,7 @@ def command(
             outbox.finish()
         _tell(findings, is_dry=dry_run)
         left = doubts if dry_run else outbox.doubts()
-        _advise(findings, path, relay=outbox.settings.get("routes_record", ""), left=left)
+        _advise(findings, path, relay=bytes(outbox.info.sending).decode(), left=left)
         return EXIT_IN_DOUBT if left else 0
     finally:
         outbox.close()

@@ -42,14 +42,13 @@ from bulkmail.cli.running import (
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
 from bulkmail.cli.trial import check_test_flags, send_test
 from bulkmail.mailing.confirm import choose
-from bulkmail.mailing.in_doubt import Doubt
+from bulkmail.mailing.operator import Doubt
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
-from bulkmail.mailing.permits import lift_pauses
-from bulkmail.mailing.planned_times import planned_now
+from bulkmail.mailing.permits import lift_pauses, planned_now
 from bulkmail.mailing.previous_run import Past
 from bulkmail.mailing.run_record import lift_rests
 from bulkmail.mailing.run_watch import notify_if_killed, record_notify
-from bulkmail.mailing.suppression_sources import intake_overdue, list_in_use
+from bulkmail.mailing.suppression_list import intake_overdue, list_in_use
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Kind, Relay
@@ -118,7 +117,7 @@ Examples:
 @trace_option
 @notify_option
 @store_option
-@click.option("--new", "start_over", is_flag=True, help="Start over: send to all, whatever an earlier run did.")
+@click.option("--new", "start_over", is_flag=True, help="Start over: send to all, also those sent to before.")
 @click.option(
     "--changed", "only_unreached", is_flag=True, help="Send the changed message or list to those not reached yet."
 )

@@ -12,7 +12,7 @@ from bulkmail.cli.in_store import stop as stop_in_store
 from bulkmail.cli.program import json_option, note_result
 from bulkmail.cli.running import run_async
 from bulkmail.cli.words import step
-from bulkmail.mailing.stopping import WAIT, is_sending, stop
+from bulkmail.mailing.operator import WAIT, is_sending, stop
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.tally import EXIT_OK, EXIT_STOPPED, Tally
 from bulkmail.outbox.outbox_reader import OutboxReader

@@ -9,10 +9,10 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
-from bulkmail.cli.pulse import OUTCOMES, Pulse
-from bulkmail.model.delivery import Status
+from bulkmail.mailing.pulse import OUTCOMES, Pulse
 from bulkmail.model.quantities import say_duration, say_rate
 from bulkmail.model.schedule import say_until
+from bulkmail.model.tally import Status
 from bulkmail.model.timing import Hold
 from bulkmail.report.slowdowns import name_of, treatment
 from bulkmail.text import count, printable

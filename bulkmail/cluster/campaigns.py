@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from bulkmail.cluster.database import StoreError, saying
 from bulkmail.cluster.loading import clean
-from bulkmail.model.delivery import Status
+from bulkmail.model.tally import Status
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record

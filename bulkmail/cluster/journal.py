@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from bulkmail.cluster.database import StoreError, connect, is_gone, is_to_be_repeated
 from bulkmail.cluster.loading import clean
 from bulkmail.cluster.session import Session
-from bulkmail.model.delivery import Invalidation, Mark, PutBack, Release, Settlement, Status, Written
+from bulkmail.model.delivery import Invalidation, Mark, PutBack, Release, Settlement, Written
 from bulkmail.model.outcome import Reply
+from bulkmail.model.tally import Status
 
 if TYPE_CHECKING:
     from asyncpg import Connection

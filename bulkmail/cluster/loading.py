@@ -10,8 +10,8 @@ from anyio import to_thread
 from msgspec import Struct
 
 from bulkmail.cluster.database import StoreError, saying
-from bulkmail.model.delivery import Status
 from bulkmail.model.kept_row import KeptDelivery, KeptPage
+from bulkmail.model.tally import Status
 
 if TYPE_CHECKING:
     from asyncpg import Connection

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from bulkmail.cluster.database import saying
-from bulkmail.model.delivery import Status
 from bulkmail.model.kept_row import KeptAttempt, KeptDelivery, KeptPage, KeptRow
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 
 if TYPE_CHECKING:
     from asyncpg import Connection

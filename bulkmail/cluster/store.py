@@ -17,10 +17,10 @@ from bulkmail.cluster.database import StoreError, connect, is_gone, saying
 from bulkmail.cluster.journal import ClusterJournal
 from bulkmail.cluster.reader import read_tally
 from bulkmail.cluster.session import Session
-from bulkmail.model.delivery import Claim, Delivery, Job, PutBack, Release, Settlement, Status, Written
+from bulkmail.model.delivery import Claim, Delivery, Job, PutBack, Release, Settlement, Written
 from bulkmail.model.quantities import read_number
 from bulkmail.model.recipient import Address, Place, Recipient, RowFields
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record

@@ -11,10 +11,11 @@ from bulkmail.engine.scheduler import Booking
 from bulkmail.engine.worker_session import WorkerSession
 from bulkmail.model import delivery as deliveries
 from bulkmail.model.breaker import Danger, Trip
-from bulkmail.model.delivery import Invalidation, Mark, Message, PutBack, Release, Settlement, Status, accepted, settle
+from bulkmail.model.delivery import Invalidation, Mark, Message, PutBack, Release, Settlement, accepted, settle
 from bulkmail.model.errors import RelayError, TemplateError
 from bulkmail.model.outcome import Breakage, Fault, Reason, Reply, Scope, Stage, rejected
 from bulkmail.model.shaper import ThrottleDecision
+from bulkmail.model.tally import Status
 from bulkmail.model.verdict import ACCEPTED
 from bulkmail.smtp.transaction import Done, Transfer
 from bulkmail.text import printable
@@ -167,7 +168,7 @@ def record(run: Run, booking: Booking, event: Reply | Fault, *, at: float, took:
         own = relay.strikes.is_own(number, has_others=lambda done: _has_others(run, done, settling=1))
         verdict = rejected(Scope.RECIPIENT, Reason.POLICY) if own else verdict
     decision = replace(decision, verdict=verdict)
-    attempt = deliveries.Attempt(at, took, relay.name, event, verdict)
+    attempt = deliveries.AttemptResult(at, took, relay.name, event, verdict)
     delivery = settle(job.delivery, attempt, run.plan.pace.retry, jitter=run.plan.rng())
     _put(run, booking, delivery, attempt)
     trip = run.breaker.note(
@@ -190,7 +191,7 @@ def record_acceptance(run: Run, booking: Booking, reply: Reply, *, at: float, to
     """As `record()`, of a positive reply to the end of a message, and what follows from it for the relay."""
     relay = booking.session.relay
     delivery = accepted(booking.job.delivery, at=at)
-    _put(run, booking, delivery, deliveries.Attempt(at, took, relay.name, reply, ACCEPTED))
+    _put(run, booking, delivery, deliveries.AttemptResult(at, took, relay.name, reply, ACCEPTED))
     trip = run.breaker.accepted(delivery.id, reply, copy_to=delivery.forward_path if delivery.is_copy else "")
     if trip is not None:
         _trips(run, trip)
@@ -228,7 +229,7 @@ def _put_invalid(run: Run, booking: Booking, error: TemplateError) -> None:
     run.unsettled += 1
 
 
-def _put(run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: deliveries.Attempt) -> None:
+def _put(run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: deliveries.AttemptResult) -> None:
     def recorded(error: BaseException | None) -> None:
         """The outcome is durable, or will not be: then the row stays at its mark, which a later run finds in doubt."""
         run.unsettled -= 1

@@ -13,11 +13,9 @@ from typing import Self
 import anyio
 
 from bulkmail.engine.contracts import ClaimLost, Clock, Compose, Ending, Notice, Plan, Sign, Store, make_shaper
-from bulkmail.engine.explain import explain, explain_failing, explain_left_out, explain_rest
-from bulkmail.engine.relay_state import Account, RelayState
+from bulkmail.engine.relay_state import Account, RelayState, Throttling
 from bulkmail.engine.scheduler import Booking, Scheduler
-from bulkmail.engine.throttling import Throttling
-from bulkmail.model.breaker import Breaker
+from bulkmail.model.breaker import Breaker, explain, explain_failing, explain_left_out, explain_rest
 from bulkmail.model.delivery import EVERYTHING, Invalidation, Mark, Message, Settlement, Written
 from bulkmail.model.errors import BulkmailError, OutboxError
 from bulkmail.model.outcome import Fault, Reply, Scope

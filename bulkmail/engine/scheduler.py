@@ -12,8 +12,9 @@ from msgspec import Struct
 from bulkmail.engine.contracts import Plan, QueueKey
 from bulkmail.engine.queues import Queues, RelayShares
 from bulkmail.engine.relay_state import RelayState, SessionUse
-from bulkmail.model.delivery import Job, Status
+from bulkmail.model.delivery import Job
 from bulkmail.model.shaper import Shaper
+from bulkmail.model.tally import Status
 from bulkmail.model.timing import (
     IDLE_SESSION_KEPT,
     OTHER_RELAY_CHECKED_AFTER,

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from bulkmail.feedback.notice import Notice
+from bulkmail.feedback.notice import RecipientNotice
 from bulkmail.model import verdict
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
 from bulkmail.model.lazy import dataclass, lazy_pattern
@@ -73,7 +73,7 @@ class BounceRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class NoticeMeaning:
     """What one notice means.  `code` and `enhanced` are the digits that were found, `words` is safe to print."""
 
     kind: FeedbackKind
@@ -119,7 +119,7 @@ def _codes(text: str) -> re.Pattern[str] | None:
     return re.compile(text.replace(".", r"\.").replace("*", "[0-9]+").replace(" ", "|")) if text else None
 
 
-def classify(notice: Notice, text: str = "") -> Finding:
+def classify(notice: RecipientNotice, text: str = "") -> NoticeMeaning:
     """What `notice` means; `text` is the whole notification, asked last."""
     code, enhanced = _digits(notice.diagnostic)
     reported = notice.diagnostic or notice.text
@@ -128,19 +128,22 @@ def classify(notice: Notice, text: str = "") -> Finding:
     enhanced = _best_enhanced(enhanced, notice.status)
     words = printable(_shown(reported) or _shown(text), MOST_WORDS)
     if notice.action in ("delivered", "relayed", "expanded") or notice.status.startswith("2"):
-        return Finding(FeedbackKind.DELIVERED, BounceReason.DELIVERED, code, enhanced, words)
+        return NoticeMeaning(FeedbackKind.DELIVERED, BounceReason.DELIVERED, code, enhanced, words)
+    whole = f"{notice.diagnostic}\n{notice.text}"
     kind, reason = _meaning(notice, text, code, enhanced)
     if kind is FeedbackKind.HARD and _BEFORE_RCPT.search(reported):
         kind, reason = FeedbackKind.BLOCKED, BounceReason.OUR_SENDER  # no recipient was named yet
+    if reason is BounceReason.UNKNOWN_USER and not enhanced.startswith("5.1.") and _AFTER_CONTENT.search(whole):
+        kind, reason = FeedbackKind.SOFT, BounceReason.REFUSED  # it took the recipient: a filter may say so, too
     if reason is BounceReason.UNKNOWN_DOMAIN and enhanced.startswith("4"):
         kind, reason = FeedbackKind.SOFT, BounceReason.DNS
     is_waiting = not notice.action and kind is not FeedbackKind.HARD and _STILL_TRYING.search(notice.text or text)
     if notice.action == "delayed" or is_waiting:
-        return Finding(FeedbackKind.DELAYED, reason or BounceReason.DELAYED, code, enhanced, words)
-    return Finding(kind, reason, code, enhanced, words)
+        return NoticeMeaning(FeedbackKind.DELAYED, reason or BounceReason.DELAYED, code, enhanced, words)
+    return NoticeMeaning(kind, reason, code, enhanced, words)
 
 
-def _meaning(notice: Notice, text: str, code: int | None, enhanced: str) -> tuple[FeedbackKind, BounceReason]:
+def _meaning(notice: RecipientNotice, text: str, code: int | None, enhanced: str) -> tuple[FeedbackKind, BounceReason]:
     said = notice.diagnostic or notice.text
     if said and (found := by_words(said, enhanced)) is not None:
         return found.kind, found.reason
@@ -215,9 +218,11 @@ _BEFORE_RCPT = lazy_pattern(
     r"|\[mail_?from\]|after (?:helo|ehlo)|>>> (?:mail from|helo|ehlo)[^\n]{0,200}\n\s{0,10}<<< [45]",
     re.IGNORECASE,
 )
+_AFTER_CONTENT = lazy_pattern(
+    r"in reply to end of data|after end of data|>>> DATA\s+<<< 5\d\d [^\n]{0,500}\n5\d\d 5\.0\.0 ", re.IGNORECASE
+)
 _AT_END = lazy_pattern(r"end of data|final data|after i sent the message|reply to data", re.IGNORECASE)
 _CODE = lazy_pattern(r"(?<![\d.\w-])([245][0-5]\d)(?=[ -]|$)(?![ -]?\d{1,3}\.\d{1,3}\.\d{1,3}\.\d)")
-_HASH_CODE = lazy_pattern(r"(?<![\d.\w])([45]\d\d)[ -]")
 _ENHANCED = lazy_pattern(r"(?<![\d.])#?([245]\.\d\.\d{1,3})(?![\d]|\.\d)")
 
 

@@ -7,28 +7,32 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import msgspec
 from anyio import to_thread
 
 from bulkmail.checks.catalog import NO_RELAY, gravest_first, judge
 from bulkmail.checks.check_finding import Finding
 from bulkmail.checks.evidence import Found
 from bulkmail.checks.list_checks import ambiguous
-from bulkmail.mailing.checking import Online, ask_outside, refuse_unknown_columns, refuse_unknown_names
-from bulkmail.mailing.digests import Digest
+from bulkmail.mailing import suppression_list
+from bulkmail.mailing.checking import (
+    Online,
+    Rules,
+    Told,
+    ask_outside,
+    record_now,
+    refuse_unknown_columns,
+    refuse_unknown_names,
+)
 from bulkmail.mailing.following import Followed, FollowUp, RunRows, following, read_followed, said, with_thread
-from bulkmail.mailing.loading import Rules, Told, record_now
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.planned_times import planned_now, schedule_to_setting
+from bulkmail.mailing.permits import planned_now
 from bulkmail.mailing.previous_run import (
-    LIST_DIGEST,
-    NUMBER,
-    PASSES,
+    Digest,
     Past,
     Standing,
     earlier_passes,
@@ -40,16 +44,7 @@ from bulkmail.mailing.previous_run import (
     reports_beside,
 )
 from bulkmail.mailing.rows import GivenRows, Rows, Selection, asks_for_delivery, opened, varied
-from bulkmail.mailing.suppression_sources import (
-    SUPPRESS,
-    ReadList,
-    add_pass,
-    files_to_setting,
-    intake_overdue,
-    list_in_use,
-    read_suppression,
-)
-from bulkmail.mailing.targets import FILES, Targets, inputs_to_setting
+from bulkmail.mailing.run_record import Targets
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.header.addresses import RowAddress, is_same_for_all
 from bulkmail.message.template.branches import Branches, Cover
@@ -57,7 +52,7 @@ from bulkmail.message.template.constants import read_values
 from bulkmail.message.template.field_names import mentioned_names
 from bulkmail.message.template.rendering import Condition, compile_condition, referenced_names
 from bulkmail.model.campaign import Keys
-from bulkmail.model.delivery import Message, Status
+from bulkmail.model.delivery import Message
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Pace
@@ -65,12 +60,12 @@ from bulkmail.model.recipient import Address, BadRow, Recipient
 from bulkmail.model.relay import Kind, Relay, commands_of
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Planned
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.recipients.grouping import EMAIL, Grouping
 from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.recipients.screening import Suppression, screen
-from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.settings.runs import run_path
 from bulkmail.settings.settings import Settings
 from bulkmail.settings.user_tables import is_served
@@ -160,8 +155,7 @@ async def order_mailing(
     with _list_at_hand(settings) as source:
         digest = _list_digest(settings, source, followed)
         starts_over = rehearsal or order.start_over or order.only_unreached
-        schedule = schedule_to_setting(settings.schedule)
-        changed = past.changes(settings.campaign, digest, schedule)
+        changed = past.changes(settings.campaign, digest, settings.schedule)
         if (past.has_begun or (past.is_planned and not changed)) and not starts_over:
             if changed:
                 refuse_changed(past, changed, command=order.command)
@@ -181,7 +175,7 @@ async def order_mailing(
             )
         takes_over = past.has_begun and not rehearsal
         new = path.with_name(f"{path.stem}.next{path.suffix}") if takes_over else path
-        suppression = await to_thread.run_sync(read_suppression, settings.suppress)
+        suppression = await to_thread.run_sync(suppression_list.read_suppression, settings.suppress)
         passes = await to_thread.run_sync(_leave_out_reached, settings, order, past, suppression)
         with _rows(settings, source, followed) as rows:
             mailing = await Mailing.prepare(
@@ -202,7 +196,7 @@ async def order_mailing(
                     address_column=settings.list_options.address_column,
                 ),
                 is_rehearsal=rehearsal,
-                settings=await to_thread.run_sync(_noted, settings, digest, past, passes, followed),
+                info=await to_thread.run_sync(_noted, settings, digest, past, passes, followed),
                 keys=keys,
                 suppressions=settings.suppressions,
                 schedule=settings.schedule,
@@ -219,9 +213,7 @@ async def order_mailing(
     return mailing
 
 
-def changes_since(
-    settings: Settings, fingerprint: str, recorded: Mapping[str, str], follow_up: FollowUp | None
-) -> list[str]:
+def changes_since(settings: Settings, fingerprint: str, recorded: RunInfo, follow_up: FollowUp | None) -> list[str]:
     """What is not as it was when a campaign was loaded: "the message", "the list", "the planned times (send_at)".
 
     `fingerprint` and `recorded` are those of the message, and the settings, that it was loaded with.  Blocks.
@@ -235,10 +227,10 @@ def changes_since(
         Path(settings.name),
         Standing.UNFINISHED,
         fingerprint=fingerprint,
-        list_digest=recorded.get(LIST_DIGEST, ""),
-        schedule=recorded.get(SCHEDULE, ""),
+        list_digest=recorded.list_digest,
+        schedule=recorded.schedule,
     )
-    return past.changes(settings.campaign, digest, schedule_to_setting(settings.schedule))
+    return past.changes(settings.campaign, digest, settings.schedule)
 
 
 def _look_first(settings: Settings, order: Order) -> Past:
@@ -257,19 +249,17 @@ def _read_followed(settings: Settings, follow_up: FollowUp | None) -> Followed |
     return None if follow_up is None else read_followed(follow_up, settings.suppressions)
 
 
-def _noted(
-    settings: Settings, digest: str, past: Past, passes: Sequence[str], followed: Followed | None
-) -> dict[str, str]:
+def _noted(settings: Settings, digest: str, past: Past, passes: Sequence[str], followed: Followed | None) -> RunInfo:
     """What the outbox of a new run in the place of `past` remembers of it."""
-    return {
-        LIST_DIGEST: digest,
-        "list": settings.list_source or ("" if followed is None or settings.to else str(followed.path)),
-        "name": settings.name,
-        SUPPRESS: files_to_setting(settings.suppress),
-        FILES: inputs_to_setting(settings.files),
-        NUMBER: str(number_of(past)),
-        PASSES: msgspec.json.encode(passes).decode(),
-    }
+    return RunInfo(
+        list_digest=digest,
+        list_name=settings.list_source or ("" if followed is None or settings.to else str(followed.path)),
+        name=settings.name,
+        suppress=suppression_list.files_to_note(settings.suppress),
+        files=tuple(dict.fromkeys(settings.inputs)),
+        number=number_of(past),
+        passes=tuple(passes),
+    )
 
 
 def _other_place(path: Path, order: Order, *, rehearsal: bool) -> str:
@@ -297,9 +287,9 @@ def _leave_out_reached(settings: Settings, order: Order, past: Past, suppression
         past = look(run_path(settings, rehearsal=False))
     if not past.has_begun or past.is_rehearsal:
         return ()
-    add_pass(suppression, past.path)
+    suppression_list.add_pass(suppression, past.path)
     for outbox in earlier_passes(past):
-        add_pass(suppression, outbox)
+        suppression_list.add_pass(suppression, outbox)
     return (*past.passes, past.run_id)
 
 
@@ -331,7 +321,7 @@ async def check(
     followed = await to_thread.run_sync(_read_followed, settings, follow_up)
     if followed is not None:
         settings = replace(settings, campaign=with_thread(settings.campaign, followed))
-    suppression = read_suppression(settings.suppress)
+    suppression = suppression_list.read_suppression(settings.suppress)
     with (
         tempfile.TemporaryDirectory(prefix="bulkmail-") as folder,
         _list_at_hand(settings) as source,
@@ -368,8 +358,8 @@ async def check(
     if evidence is not None and is_key_known and keys.unsubscribe is not None:
         evidence = replace(evidence, is_key_served=await to_thread.run_sync(is_served, keys.unsubscribe))
     if evidence is not None:
-        used = list_in_use(settings.suppressions, settings.campaign)
-        evidence = replace(evidence, intake_overdue=await to_thread.run_sync(intake_overdue, used))
+        used = suppression_list.list_in_use(settings.suppressions, settings.campaign)
+        evidence = replace(evidence, intake_overdue=await to_thread.run_sync(suppression_list.intake_overdue, used))
     if evidence is not None and online is not None:
         evidence = await ask_outside(evidence, settings.routes, keys=keys, online=online)
     if evidence is not mailing.evidence and evidence is not None:
@@ -462,14 +452,14 @@ def _named(rows: Iterable[tuple[int, Recipient | BadRow]], row: int | None, key:
 def _messages(settings: Settings, rows: Rows, composer: Composer, *, row: int | None, key: str) -> Iterator[Numbered]:
     """The messages that rows share, each by its first row with all of them: sorted by an outbox, not in memory."""
     with tempfile.TemporaryDirectory(prefix="bulkmail-") as folder, ExitStack() as stack:
-        outbox = stack.enter_context(
-            Outbox.create(Path(folder) / "preview.outbox", campaign=settings.campaign, settings={})
-        )
+        outbox = stack.enter_context(Outbox.create(Path(folder) / "preview.outbox", campaign=settings.campaign))
         suppression, where = None, None
         if not (row or key):
-            suppression = read_suppression(settings.suppress)
+            suppression = suppression_list.read_suppression(settings.suppress)
             where = compile_condition(settings.where) if settings.where else None
-            kept = ReadList.open(list_in_use(settings.suppressions, settings.campaign))
+            kept = suppression_list.ReadList.open(
+                suppression_list.list_in_use(settings.suppressions, settings.campaign)
+            )
             if kept is not None:
                 stack.callback(kept.close)
                 suppression.add_list(kept.reason)
@@ -498,9 +488,9 @@ def _meant(
     settings: Settings, found: Iterable[tuple[int, Recipient | BadRow]], rows: Rows, composer: Composer
 ) -> Iterator[Numbered]:
     """The rows that would be sent to."""
-    suppression = read_suppression(settings.suppress)
+    suppression = suppression_list.read_suppression(settings.suppress)
     where = compile_condition(settings.where) if settings.where else None
-    kept = ReadList.open(list_in_use(settings.suppressions, settings.campaign))
+    kept = suppression_list.ReadList.open(suppression_list.list_in_use(settings.suppressions, settings.campaign))
     try:
         if kept is not None:
             suppression.add_list(kept.reason)

@@ -1,39 +1,42 @@
-"""What an earlier run with the same outbox means for a new one, and how a run takes its place."""
+"""What an earlier run with the same outbox means for a new one, and whether the list is still the same."""
 
 from __future__ import annotations
 
 import datetime
 import glob
 import os
+import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import field
+from email.message import EmailMessage, Message
 from enum import Enum
+from functools import partial
+from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 
-import msgspec
+from anyio import to_thread
 
-from bulkmail.mailing.suppression_sources import recorded_files
-from bulkmail.mailing.targets import recorded_inputs
+from bulkmail.mailing.checking import Messages
+from bulkmail.mailing.rows import Feed, GivenRows
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lazy import dataclass
+from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.model.pace import Durability
+from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind
 from bulkmail.model.route import Route
-from bulkmail.model.tally import Tally
+from bulkmail.model.schedule import Schedule
+from bulkmail.model.tally import Status, Tally
+from bulkmail.outbox.entries import encode_fields
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader, is_outbox
-from bulkmail.outbox.run_header import is_rehearsal
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.outbox.sqlite_file import noticing_damage
-from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.text import count
 
-LIST_DIGEST = "list_digest"  # a setting of the outbox: which list it was loaded from
-GATE, PASSED = "gate", "passed"  # a setting of the outbox: whether it passed the checks before sending
-NUMBER = "pass"  # a setting of the outbox: which run under its name it is, from 1
-PASSES = "passes"  # a setting of the outbox: the run ids of the earlier passes, as JSON
+# -- What an earlier run with the same outbox means for a new one, and how a run takes its place.
 
 
 class Standing(Enum):
@@ -69,7 +72,7 @@ class Past:
     tally: Tally = field(default_factory=lambda: Tally(0))
     ended_at: float | None = None
     is_closed: bool = True
-    schedule: str = ""
+    schedule: Schedule | None = None
     is_ready: bool = False
 
     @property
@@ -80,13 +83,13 @@ class Past:
     @property
     def is_planned(self) -> bool:
         """Whether it waits for the first of its planned times: they were counted from its start, and stay."""
-        return self.standing is Standing.UNTOUCHED and self.is_ready and bool(self.schedule and self.tally.open)
+        return self.standing is Standing.UNTOUCHED and bool(self.is_ready and self.schedule and self.tally.open)
 
-    def changes(self, campaign: Campaign, list_digest: str, schedule: str = "") -> list[str]:
+    def changes(self, campaign: Campaign, list_digest: str, schedule: Schedule | None = None) -> list[str]:
         """What is not as it was: "the message", "the list", "the planned times (send_at)"."""
         return self.changes_from(campaign.fingerprint, list_digest, schedule)
 
-    def changes_from(self, fingerprint: str, list_digest: str, schedule: str = "") -> list[str]:
+    def changes_from(self, fingerprint: str, list_digest: str, schedule: Schedule | None = None) -> list[str]:
         """The same by the fingerprint of the message, empty for ready-made ones."""
         changed = []
         if self.fingerprint != fingerprint:
@@ -104,7 +107,7 @@ def look(path: Path) -> Past:
         return Past(path, Standing.NONE)
     with OutboxReader.open(path) as reader, noticing_damage(reader.name):
         tally = reader.tally()
-        number = int(reader.settings.get(NUMBER, "1"))
+        info = reader.info
         if not reader.is_loaded or (tally.is_untouched and not reader.has_marks):
             standing = Standing.UNTOUCHED
         else:
@@ -114,15 +117,15 @@ def look(path: Path) -> Past:
             standing,
             reader.is_rehearsal,
             run_id=reader.run_id,
-            number=number,
-            passes=msgspec.json.decode(reader.settings.get(PASSES) or "[]", type=tuple[str, ...]),
-            suppress=recorded_files(reader.settings),
-            inputs=recorded_inputs(reader.settings),
+            number=info.number,
+            passes=info.passes,
+            suppress=info.suppress,
+            inputs=info.files,
             fingerprint=reader.campaign.fingerprint if reader.campaign else "",
-            list_digest=reader.settings.get(LIST_DIGEST, ""),
+            list_digest=info.list_digest,
             tally=tally,
-            schedule=reader.settings.get(SCHEDULE, ""),
-            is_ready=reader.is_loaded and reader.settings.get(GATE) == PASSED,
+            schedule=info.schedule,
+            is_ready=reader.is_loaded and info.is_checked,
             is_closed=reader.ended_at is not None,
             ended_at=reader.ended_at if reader.ended_at is not None else reader.last_tried_at(),
         )
@@ -149,21 +152,21 @@ def refuse_other_kind(past: Past, *, is_rehearsal: bool, hint: str) -> None:
     )
 
 
-def refuse_relays_of_other_kind(path: Path | None, settings: Mapping[str, str], routes: Sequence[Route]) -> None:
+def refuse_relays_of_other_kind(path: Path | None, info: RunInfo, routes: Sequence[Route]) -> None:
     """Raises `ConfigError` when a real run would go on through a relay that delivers nothing, or a rehearsal through
     one that does: the one would record recipients as accepted who got nothing, the other would send to them.
 
-    `settings` are those of the outbox at `path`.
+    `info` is that of the outbox at `path`.
     """
     relay = routes[0].relay
-    if relay.kind.is_rehearsal and not is_rehearsal(settings):
+    if relay.kind.is_rehearsal and not info.is_rehearsal:
         raise ConfigError(
             f"{path} is the outbox of a real run, and {relay.kind.value}: delivers nothing: its recipients would"
             " be recorded as accepted",
             hint="leave --relay out to go on through the relay of the run; to rehearse, send --dry-run with an outbox"
             " of its own",
         )
-    if is_rehearsal(settings) and not (relay.kind.is_rehearsal or settings.get("redirect_to")):
+    if info.is_rehearsal and not (relay.kind.is_rehearsal or info.redirect_to):
         raise ConfigError(
             f"{path} is the outbox of a rehearsal, and {relay} delivers: its recipients would be sent to",
             hint="to send for real, run bulkmail send with the campaign; the rehearsal goes on with its own relay",
@@ -251,7 +254,7 @@ def take_over(outbox: Outbox, old: Path, *, durability: Durability) -> Outbox:
     if new is None:
         return outbox
     number = _free_number(old)
-    outbox.set_setting(NUMBER, str(number + 1))
+    outbox.note(number=number + 1)
     outbox.close()
     with Outbox.open(old):  # no process sends from it, and closing it leaves a single file
         pass
@@ -277,7 +280,7 @@ def passes_of(outbox: Path) -> tuple[list[Path], int]:
     A rehearsal, which reaches no recipient, has no passes but itself.
     """
     with OutboxReader.open(outbox) as reader, noticing_damage(reader.name):
-        wanted = msgspec.json.decode(reader.settings.get(PASSES) or "[]", type=tuple[str, ...])
+        wanted = reader.info.passes
         if reader.is_rehearsal or not wanted:
             return [outbox], 0
     found = _replaced_runs(outbox)
@@ -329,7 +332,7 @@ def empty_inbox(outbox: Outbox, routes: Sequence[Route]) -> None:
     maildir = Maildir(inbox)
     (inbox / INBOX_MARK).touch(mode=0o600)
     maildir.clear()
-    outbox.set_setting("maildir", str(inbox))
+    outbox.note(maildir=str(inbox))
 
 
 INBOX_MARK = ".bulkmail-rehearsal"  # in a mail folder that a rehearsal made, and may empty
@@ -366,3 +369,126 @@ def _free_number(path: Path) -> int:
 
 def _numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.stem}.{number}{path.suffix}")
+
+
+# -- Whether a list or ready-made messages are those that a run was begun with: 32 hex digits that say so.
+
+
+BLOCK = 1 << 20
+# A program that makes the same message again gives these other values each time.
+_REGENERATED = frozenset({"date", "message-id", "mime-version", "content-id"})
+_BOUNDARY = lazy_pattern(r";\s*boundary=(\"[^\"]*\"|[^;\s]*)", re.IGNORECASE)
+
+
+class Digest:
+    """Takes the parts of something one after another."""
+
+    def __init__(self) -> None:
+        self._state = blake2b(digest_size=16)
+
+    def add(self, *parts: bytes) -> None:
+        """Parts that are divided otherwise count as others."""
+        for part in parts:
+            self._state.update(b"%d:" % len(part))
+            self._state.update(part)
+
+    def add_file(self, path: Path) -> None:
+        """The bytes of a file, if it is one."""
+        if not path.is_file():
+            return
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                self._state.update(block)
+
+    def __str__(self) -> str:
+        return self._state.hexdigest()
+
+
+class DigestedRows:
+    """The same rows, and `digest` of them all when they have been read to the end."""
+
+    def __init__(self, rows: GivenRows, digest: Digest) -> None:
+        self.digest = digest
+        self.fetch = rows.fetch
+        self.aclose = rows.aclose
+        self.repeated = rows.repeated
+        self.remarks = rows.remarks
+        self._rows = rows
+
+    @property
+    def columns(self) -> list[str]:
+        """As far as they are known."""
+        return self._rows.columns
+
+    @property
+    def notices(self) -> list[str]:
+        """What was noticed so far."""
+        return self._rows.notices
+
+    def __iter__(self) -> Iterator[Recipient | BadRow]:
+        """Each row in order."""
+        for row in self._rows:
+            add_row(self.digest, row)
+            yield row
+
+    async def read_through(self) -> None:
+        """Reads all rows for their digest alone."""
+        await _read_through(iter(self), self.fetch)
+
+    def close(self) -> None:
+        """Closes what it reads from."""
+        self._rows.close()
+
+
+def add_row(digest: Digest, row: Recipient | BadRow) -> None:
+    """One row of a list: its address and all its fields."""
+    address, name = (row.address.wire, row.name) if isinstance(row, Recipient) else ("", row.reason)
+    digest.add(_encoded(address), _encoded(name), encode_fields(row.fields, place=row.place))
+
+
+async def digest_of_messages(messages: Messages) -> str:
+    """The digest of ready-made messages: headers, parts and recipients, without what differs in each copy of them."""
+    digest = Digest()
+    feed: Feed[EmailMessage] = Feed(messages, lambda message: message)
+    try:
+        await _read_through(map(partial(add_message, digest), feed), feed.fetch)
+    finally:
+        await feed.aclose()
+    return str(digest)
+
+
+async def _read_through(items: Iterator[object], fetch: Callable[[], Awaitable[int]]) -> None:
+    while True:
+        ready = await fetch()
+        # At the end the iterator is asked once more, so that it can come to its own end.
+        taken = await to_thread.run_sync(lambda count: len(list(islice(items, count))), ready or 1)
+        if not taken:
+            return
+
+
+def add_message(digest: Digest, message: EmailMessage) -> None:
+    """One ready-made message."""
+    ids = [str(part["Content-ID"]).strip("<> \t") for part in message.walk() if part["Content-ID"]]
+    names = {name: f"part{number}" for number, name in enumerate(ids) if name}
+    digest.add(b"message")
+    for part in message.walk():
+        digest.add(b"part")
+        for name, value in part.raw_items():
+            if name.lower() not in _REGENERATED:
+                digest.add(_encoded(name.lower()), _encoded(_BOUNDARY.sub("", " ".join(str(value).split()))))
+        if not part.is_multipart():
+            digest.add(_content(part, names))
+
+
+def _content(part: Message, names: dict[str, str]) -> bytes:
+    """What the part holds; in a text, each part that it shows by its Content-ID is called by its place."""
+    payload = part.get_payload(decode=True)
+    content = payload if isinstance(payload, bytes) else _encoded(str(part.get_payload()))
+    if part.get_content_maintype() == "text":
+        for name, place in names.items():
+            content = content.replace(_encoded(name), _encoded(place))
+    return content
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

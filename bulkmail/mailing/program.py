@@ -13,8 +13,8 @@ import anyio
 from anyio import to_thread
 
 from bulkmail.engine.contracts import DeliveryResult, Event
-from bulkmail.mailing.digests import Digest, DigestedRows
 from bulkmail.mailing.following import Followed, RunRows, said
+from bulkmail.mailing.previous_run import Digest, DigestedRows
 from bulkmail.mailing.rows import Given, GivenRows, NoRows, Rows, asks_for_delivery
 from bulkmail.message.attachments.file_parts import guess_type
 from bulkmail.message.compose.bodies import (
@@ -148,7 +148,7 @@ LAG = 1000  # outcomes that may wait for a slow reader before sending waits too
 class SendingStopped(BulkmailError):
     """The run stopped before its end; `__cause__` says why, `report` how far it came.
 
-    With an outbox on disk, the same call goes on where this one stopped.
+    With an outbox on disk, the same call continues where this one stopped.
     """
 
     def __init__(self, cause: BulkmailError, report: Report) -> None:

@@ -2,79 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
-from enum import Enum
 from functools import lru_cache
 from hashlib import blake2b
 
 from msgspec import Struct
 
-from bulkmail.model.errors import ConfigError, IllegalMove
-from bulkmail.model.lazy import dataclass
+from bulkmail.model.errors import IllegalMove
 from bulkmail.model.outcome import Fault, Outcome, Reply, Verdict
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.retry import REFUSED_BACKOFF, RetryPolicy, asked_wait
-
-# -- What has become of a row, in one word.
-
-
-class Status(Enum):
-    """What has become of a row.  The values are the words in reports and on the command line."""
-
-    PENDING = "pending"
-    DEFERRED = "deferred"
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
-    EXPIRED = "expired"
-    IN_DOUBT = "in_doubt"
-    INVALID = "invalid"
-    DUPLICATE = "duplicate"
-    SUPPRESSED = "suppressed"
-    FILTERED = "filtered"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_open(self) -> bool:
-        """Whether sending goes on with it by itself."""
-        return self in (Status.PENDING, Status.DEFERRED)
-
-    @property
-    def is_eligible(self) -> bool:
-        """Whether the row was meant to get the message at all."""
-        return self not in (Status.INVALID, Status.DUPLICATE, Status.SUPPRESSED, Status.FILTERED)
-
-
-# -- What the relay is asked to report about a message's further way (RFC 3461).
-
-
-EVENTS = ("success", "failure", "delay")
-
-
-@dataclass(frozen=True, slots=True)
-class Dsn:
-    """Reports on these events, some of `EVENTS`, come to the reverse path; none of them: not even bounces.
-
-    `returns_full`: a report of a failure brings back the whole message and not only its headers.
-    """
-
-    events: tuple[str, ...]
-    returns_full: bool = False
-
-
-def parse_dsn(text: str, *, returns: str = "headers") -> Dsn:
-    """The reports in `"failure, delay"` or `"never"`; `returns` is `"headers"` or `"full"`.  Raises `ConfigError`."""
-    if returns not in ("headers", "full"):
-        raise ConfigError(f"dsn_return={returns[:40]!r}", hint="write headers or full")
-    words = [word for word in re.split(r"[,\s]+", text.strip().lower()) if word]
-    if words == ["never"]:
-        return Dsn((), returns == "full")
-    if not words or not set(words) <= set(EVENTS):
-        raise ConfigError(
-            f"dsn={text[:60]!r}", hint='write one or several of success, failure and delay, or "never" for no bounces'
-        )
-    return Dsn(tuple(event for event in EVENTS if event in words), returns == "full")
-
+from bulkmail.model.tally import Status
 
 # -- A message to one person, ready for the line.
 
@@ -139,7 +77,7 @@ __all__ = [
     "MOST_FREE_TRIES",
     "MOVES",
     "OPERATOR_MOVES",
-    "Attempt",
+    "AttemptResult",
     "Delivery",
     "Status",
     "accepted",
@@ -177,7 +115,7 @@ def check_move(before: Status, after: Status, *, by_operator: bool = False) -> N
 
 
 # Two are made for every message: making a Struct takes a tenth of the time.
-class Attempt(Struct, frozen=True):
+class AttemptResult(Struct, frozen=True):
     """One try as it will be remembered.  `at` is wall-clock seconds; `took` is seconds."""
 
     at: float
@@ -223,7 +161,7 @@ def accepted(delivery: Delivery, *, at: float) -> Delivery:
     )
 
 
-def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, jitter: float) -> Delivery:
+def settle(delivery: Delivery, attempt: AttemptResult, policy: RetryPolicy, *, jitter: float) -> Delivery:
     """The delivery after `attempt`.  `jitter` is a random number in [0, 1).
 
     A verdict that stops the campaign leaves the status as it is: the row was not at fault and stays pending.  So does
@@ -306,7 +244,7 @@ class Settlement(Struct, frozen=True):
     """How a try ended: the delivery as `model.delivery.settle` made it, and the try itself.  Clears the mark."""
 
     delivery: Delivery
-    attempt: Attempt
+    attempt: AttemptResult
 
 
 class Release(Struct, frozen=True):

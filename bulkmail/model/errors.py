@@ -34,7 +34,7 @@ class EmptyList(ListError):
     """The list can be read and has not one row."""
 
 
-class AddressError(ValueError):
+class AddressError(BulkmailError, ValueError):
     """A text is not one usable mail address; `str(error)` says why, without repeating the address."""
 
 

@@ -6,15 +6,18 @@ from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import field
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from bulkmail.model.delivery import Attempt, Delivery, Status
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.outcome import Reason, Reply, Scope
 from bulkmail.model.quantities import say_duration
 from bulkmail.model.quota import DAY
 from bulkmail.model.recipient import Address
+from bulkmail.model.tally import Status
 from bulkmail.text import printable
+
+if TYPE_CHECKING:
+    from bulkmail.model.delivery import AttemptResult, Delivery
 
 # -- What came back about one message of a campaign: the value that mail intake hands to the suppression list.
 
@@ -189,7 +192,7 @@ _GONE = frozenset({Reason.UNKNOWN_USER, Reason.MOVED})
 _FULL = frozenset({Reason.MAILBOX_FULL, Reason.NOT_NOW})
 
 
-def kind_of_reply(delivery: Delivery, attempt: Attempt) -> FeedbackKind | None:
+def kind_of_reply(delivery: Delivery, attempt: AttemptResult) -> FeedbackKind | None:
     """HARD or SOFT when the outcome of a delivery says something about its mailbox, else None.
 
     Hard only if the verdict's scope is the recipient: what is refused for the message, the session, the relay or the
@@ -211,7 +214,7 @@ def kind_of_reply(delivery: Delivery, attempt: Attempt) -> FeedbackKind | None:
 
 
 def event_of_reply(
-    delivery: Delivery, attempt: Attempt, *, run_id: str, campaign: str, list_id: str
+    delivery: Delivery, attempt: AttemptResult, *, run_id: str, campaign: str, list_id: str
 ) -> FeedbackEvent | None:
     """What a server said of a mailbox in our own session, as an event; None when it said nothing of it.
 

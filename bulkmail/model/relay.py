@@ -9,7 +9,6 @@ from dataclasses import field
 from enum import Enum
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from bulkmail.model.delivery import Dsn, parse_dsn
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.recipient import has_control
@@ -55,6 +54,37 @@ def commands_of(*places: str) -> tuple[str, ...]:
     """The commands among `places`, each as it is named there."""
     sources = map(SecretSource.parse, places)
     return tuple(each.where for each in sources if each is not None and each.kind is SecretKind.COMMAND)
+
+
+# -- What the relay is asked to report about a message's further way (RFC 3461).
+
+
+EVENTS = ("success", "failure", "delay")
+
+
+@dataclass(frozen=True, slots=True)
+class Dsn:
+    """Reports on these events, some of `EVENTS`, come to the reverse path; none of them: not even bounces.
+
+    `returns_full`: a report of a failure brings back the whole message and not only its headers.
+    """
+
+    events: tuple[str, ...]
+    returns_full: bool = False
+
+
+def parse_dsn(text: str, *, returns: str = "headers") -> Dsn:
+    """The reports in `"failure, delay"` or `"never"`; `returns` is `"headers"` or `"full"`.  Raises `ConfigError`."""
+    if returns not in ("headers", "full"):
+        raise ConfigError(f"dsn_return={returns[:40]!r}", hint="write headers or full")
+    words = [word for word in re.split(r"[,\s]+", text.strip().lower()) if word]
+    if words == ["never"]:
+        return Dsn((), returns == "full")
+    if not words or not set(words) <= set(EVENTS):
+        raise ConfigError(
+            f"dsn={text[:60]!r}", hint='write one or several of success, failure and delay, or "never" for no bounces'
+        )
+    return Dsn(tuple(event for event in EVENTS if event in words), returns == "full")
 
 
 # -- The server that takes the mail, and how to reach it, as said by a relay URL.

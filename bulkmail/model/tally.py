@@ -1,15 +1,44 @@
-"""How many rows have come to what, in one pass and over all passes of a campaign."""
+"""What has become of rows: in one word, counted in one pass, and over all passes of a campaign."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import field
+from enum import Enum
 from hashlib import blake2b
 from typing import NamedTuple
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.lazy import dataclass
+
+# -- What has become of a row, in one word.
+
+
+class Status(Enum):
+    """What has become of a row.  The values are the words in reports and on the command line."""
+
+    PENDING = "pending"
+    DEFERRED = "deferred"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    IN_DOUBT = "in_doubt"
+    INVALID = "invalid"
+    DUPLICATE = "duplicate"
+    SUPPRESSED = "suppressed"
+    FILTERED = "filtered"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether sending goes on with it by itself."""
+        return self in (Status.PENDING, Status.DEFERRED)
+
+    @property
+    def is_eligible(self) -> bool:
+        """Whether the row was meant to get the message at all."""
+        return self not in (Status.INVALID, Status.DUPLICATE, Status.SUPPRESSED, Status.FILTERED)
+
 
 # -- How many rows have come to what, and what the program's exit code says of it.
 
@@ -122,7 +151,7 @@ def stands(earlier: Status, later: Status) -> bool:
     return earlier in _FINAL and not later.is_eligible
 
 
-class Rows(Set[int]):
+class RowSet(Set[int]):
     """Numbers of rows, a bit for each."""
 
     def __init__(self) -> None:
@@ -182,7 +211,7 @@ class Passes:
                     held = held // (several * _STATUSES) * several * _STATUSES + held % _STATUSES
                 holder[recipient] = held + number * _STATUSES
         last = len(passes) - 1
-        self._rows = [Rows() for _ in passes]
+        self._rows = [RowSet() for _ in passes]
         by_status: Counter[Status] = Counter()
         by_copies: Counter[Status] = Counter()
         for held in holder.values():

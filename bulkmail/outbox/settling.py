@@ -9,14 +9,13 @@ from itertools import product
 from typing import NamedTuple, NoReturn
 
 from bulkmail.model.delivery import (
-    Attempt,
+    AttemptResult,
     Delivery,
     Invalidation,
     Job,
     Mark,
     PutBack,
     Settlement,
-    Status,
     Written,
     check_move,
     settle,
@@ -24,9 +23,10 @@ from bulkmail.model.delivery import (
 from bulkmail.model.errors import IllegalMove, OutboxError
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.tally import Status
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.entries import STATUS_OF, Doubtful, Fold, attempt_columns, storable
-from bulkmail.outbox.turns import FOLD, Accepted, Marked, Outcome, Released, Turns
+from bulkmail.outbox.turns import FOLD, Accepted, Marked, MarkedAcceptance, Released, Turns
 
 # -- What a person may decide about rows that sending is through with, or should be.
 
@@ -228,7 +228,7 @@ class Settler:
                 mark = turns.marks.pop(number, None)
                 if mark is not None and entry.delivery.status is Status.ACCEPTED:
                     accepted = _accepted(entry.attempt, number)
-                    turns.outcomes[number] = Outcome(mark, accepted)
+                    turns.outcomes[number] = MarkedAcceptance(mark, accepted)
                     new.append(accepted)
                     self._statuses.pop(number, None)
                     changes.append(Change(number, entry.delivery.row, Status.PENDING, Status.ACCEPTED))
@@ -338,7 +338,9 @@ class Settler:
         settlements = []
         for number, row, path, status, attempts, tries, due_at, first_at, ending_at, ending_relay in marked:
             fault = Fault(Stage.END, Breakage.STOPPED, "bulkmail was ended before the server’s answer came")
-            attempt = Attempt(at=ending_at, took=0.0, relay=ending_relay or relay, event=fault, verdict=judge(fault))
+            attempt = AttemptResult(
+                at=ending_at, took=0.0, relay=ending_relay or relay, event=fault, verdict=judge(fault)
+            )
             delivery = Delivery(number, row, path, STATUS_OF[status], attempts, tries, due_at, first_at)
             settlements.append(Settlement(settle(delivery, attempt, RetryPolicy(), jitter=0.0), attempt))
         self.write(connection, settlements, now=now)
@@ -351,7 +353,7 @@ def _last_attempt(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0])
 
 
-def _accepted(attempt: Attempt, number: int) -> Accepted:
+def _accepted(attempt: AttemptResult, number: int) -> Accepted:
     reply = attempt.event
     assert isinstance(reply, Reply)  # noqa: S101 - nothing else accepts a message
     relay, enhanced, text = attempt.relay, reply.enhanced, reply.text

@@ -16,11 +16,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.feedback_event import CameBack
 from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.recipient import Place
+from bulkmail.model.tally import Status
 from bulkmail.outbox.entries import AcceptedRow, RowRecord
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, FORMULA_STARTS, guarded_inside

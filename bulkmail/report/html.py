@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 
 from markupsafe import Markup, escape
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import GRAVEST_FIRST, FeedbackKind
 from bulkmail.model.quantities import say_duration
+from bulkmail.model.tally import Status
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.pages.kit import page_of

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackKind, ReturnedCounts
+from bulkmail.model.tally import Status
 from bulkmail.model.timing import Hold
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.outbox_reader import OutboxReader

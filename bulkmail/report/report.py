@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field, replace
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackKind, ReturnedCounts
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.recipient import Place
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.entries import PathRecord, RowRecord
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.row_words import Reasons, Variants, words
-from bulkmail.report.run_source import Pass, Run, Source
+from bulkmail.report.run_source import Pass, RunFacts, Source
 
 MOST_NAMED = 1_000  # rows in doubt that a report names; the CSV and JSON reports have all of them
 MOST_SHOWN = 20  # rows of each other status that need attention
@@ -100,7 +101,7 @@ class Report:
     an outbox alone.  `passes` are the runs of a campaign that was sent in several, oldest first.
     """
 
-    run: Run
+    run: RunFacts
     tally: Tally
     messages: Tally
     failed: list[tuple[str, int, str]]
@@ -240,6 +241,32 @@ class Report:
     def per_second(self) -> float | None:
         """Messages accepted a second over the whole duration; None without one."""
         return self.messages[Status.ACCEPTED] / self.duration if self.duration else None
+
+    def __str__(self) -> str:
+        """What `bulkmail report` prints: totals, reasons and what to look at, in lines."""
+        from bulkmail.report.text_report import summary
+
+        return summary(self).rstrip()
+
+    def as_json(self, *, rows: bool = True) -> str:
+        """The JSON report, as `bulkmail report --format json` writes it; without `rows`, what holds for the whole run.
+
+        Reads the outbox again.  With rows its length grows with the list.  Raises as `read()` does.
+        """
+        from bulkmail.report.json_report import head, write_json
+        from bulkmail.report.row_words import as_json
+
+        with self.source() as source:
+            if not rows:
+                return as_json(head(source)).decode()
+            file = BytesIO()
+            write_json(source, file)
+            return file.getvalue().decode()
+
+    def as_dict(self, *, rows: bool = True) -> dict[str, Any]:
+        """The same as an object."""
+        found: dict[str, Any] = json.loads(self.as_json(rows=rows))
+        return found
 
     def accepted_replies(self) -> Iterator[AcceptedReply]:
         """What the relay said to each address that it took, copies too, in input order.  Most name the queue id.

@@ -10,10 +10,10 @@ from functools import lru_cache
 import msgspec
 
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackKind
 from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.recipient import FIELD as VARIANT
+from bulkmail.model.tally import Status
 from bulkmail.outbox.entries import PathRecord, RowRecord, written
 from bulkmail.text import printable
 

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.quantities import say_duration
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.report.came_back import came_back, of_passes, of_variants
 from bulkmail.report.planned import sentence
 from bulkmail.report.report import AttentionRow, Report

@@ -11,14 +11,13 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from bulkmail.model.delivery import Dsn
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pace import Durability
 from bulkmail.model.quantities import parse_duration
 from bulkmail.model.quota import Quota, Ramp, parse_quota, parse_ramp
 from bulkmail.model.rate import Rate
 from bulkmail.model.recipient import parse_variants
-from bulkmail.model.relay import SecretKind, SecretSource, Tls, parse_connections, parse_proxy
+from bulkmail.model.relay import Dsn, SecretKind, SecretSource, Tls, parse_connections, parse_proxy
 from bulkmail.model.retry import parse_schedule
 from bulkmail.model.route import parse_count, parse_name, parse_patterns
 from bulkmail.model.schedule import FindZone, Windows, parse_start, parse_windows

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bulkmail.model.campaign import is_template
-from bulkmail.model.delivery import Dsn, parse_dsn
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.pace import Durability
 from bulkmail.model.quantities import parse_duration, parse_share
 from bulkmail.model.quota import DAY
 from bulkmail.model.recipient import Address, has_control, parse_mailbox
-from bulkmail.model.relay import SecretKind, SecretSource, Tls, parse_source
+from bulkmail.model.relay import Dsn, SecretKind, SecretSource, Tls, parse_dsn, parse_source
 from bulkmail.model.retry import parse_schedule
 from bulkmail.model.schedule import FindZone
 from bulkmail.model.suppression import SuppressionReason

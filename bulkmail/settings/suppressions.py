@@ -30,6 +30,7 @@ T = TypeVar("T")
 class SuppressionSettings:
     """The list in `file` (None: `suppressions.db` in the state folder) and what a campaign applies of it.
 
+    `store` is the URL of a store in PostgreSQL whose list is used instead of a file, empty for none.
     `rules` say what puts an address on it.  `place` is where `apply` was written, for errors.
     """
 
@@ -37,12 +38,17 @@ class SuppressionSettings:
     apply: frozenset[SuppressionReason] = ALL_REASONS
     rules: SuppressionRules = field(default_factory=SuppressionRules)
     place: str = "[suppressions] apply"
+    store: str = ""
 
     def path(self, environ: Mapping[str, str] = os.environ) -> Path:
         """The list's file, absolute; it need not be there yet.  Raises `RuntimeError` where there is no home folder."""
         from bulkmail.outbox.ledger import state_folder
 
         return (self.file or state_folder(environ) / FILE_NAME).absolute()
+
+    def is_there(self) -> bool:
+        """Whether there is such a list.  Raises `RuntimeError` where there is no home folder."""
+        return bool(self.store) or self.path().exists()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ from itertools import chain
 
 from msgspec.structs import replace
 
-from bulkmail.model.delivery import Dsn, Message
+from bulkmail.model.delivery import Message
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.recipient import LONGEST_ADDRESS
+from bulkmail.model.relay import Dsn
 from bulkmail.smtp.replies import Capabilities
 from bulkmail.text import printable
 

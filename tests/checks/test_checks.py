@@ -22,10 +22,9 @@ from bulkmail.message.compose.composer import Composer, Rendered, TriedMessage
 from bulkmail.message.template.field_names import mentioned_names, printed_names
 from bulkmail.message.template.tags import Masked
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
-from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import MANY
 from bulkmail.model.recipient import Place, Recipient
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 
 MakeRecipient = Callable[..., Recipient]
 

@@ -84,6 +84,7 @@ def check_of(campaign: Campaign, total: int) -> MessageCheck:
     return MessageCheck(names, printed=printed, linked=linked_fields(campaign), total=total, hidden={3, 5})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("campaign", CAMPAIGNS.values(), ids=CAMPAIGNS.keys())
 @given(made=rows, total=st.sampled_from([10, 100, 1_000, 10_000]), block=st.sampled_from([2, 5, 50]))
 def test_rows_tried_by_blocks_are_rows_tried_one_by_one(

@@ -16,8 +16,8 @@ from bulkmail.cli import main
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
 from bulkmail.model.recipient import Address
 from bulkmail.model.suppression import SuppressionReason
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import Addition, EntryQuery
-from bulkmail.suppression.store import SqliteSuppressions
 from tests.e2e.commands import write_campaign
 
 EVERYTHING = EntryQuery()

@@ -20,7 +20,7 @@ from bulkmail.cluster.database import connect
 from bulkmail.cluster.loading import load
 from bulkmail.cluster.reader import read_pages
 from bulkmail.cluster.session import expire
-from bulkmail.model.delivery import Status
+from bulkmail.model.tally import Status
 from tests.chance import chance
 from tests.cluster.making import make_campaign, make_pages
 from tests.examples import IN_CI

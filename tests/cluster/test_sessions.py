@@ -15,7 +15,8 @@ from bulkmail.cluster.loading import load
 from bulkmail.cluster.reader import read_pages, read_tally
 from bulkmail.cluster.session import Session, expire
 from bulkmail.cluster.store import ClusterStore
-from bulkmail.model.delivery import Job, Release, Status
+from bulkmail.model.delivery import Job, Release
+from bulkmail.model.tally import Status
 from bulkmail.testing import ScriptedRelay
 from tests.chance import chance
 from tests.cluster.making import make_campaign, make_pages

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.delivery import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.console.processes import Console, run_console, write_list
 

@@ -16,12 +16,13 @@ from bulkmail.console import run_pages
 from bulkmail.console.commands import Commands
 from bulkmail.console.doubt_pages import spelled
 from bulkmail.console.run_view import WORDS
-from bulkmail.model.delivery import Status
 from bulkmail.model.outcome import Fault, Reply, Stage
 from bulkmail.model.suppression import SuppressionReason
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.outbox.run_info import RunInfo
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import Addition
-from bulkmail.suppression.store import SqliteSuppressions
 from tests.console.asking import Asker
 from tests.outbox.making import LOST, OK, UNKNOWN, due, send
 from tests.report.making import fill_outbox
@@ -37,7 +38,7 @@ def outbox(root: Path) -> Path:
     path = root / "spring" / "runs" / "spring.outbox"
     path.parent.mkdir()
     events: Sequence[Reply | Fault | None] = [OK, UNKNOWN, HOSTILE, RETRY, LOST, None, *[OK] * 150]
-    with Outbox.create(path, campaign=None, settings={"name": "spring", "relay": HARM, "list": "people.csv"}) as made:
+    with Outbox.create(path, campaign=None, info=RunInfo(name="spring", relay=HARM, list_name="people.csv")) as made:
         fill_outbox(made, events, bad=[HARM])
     return path
 
@@ -105,6 +106,7 @@ async def test_row_shows_every_try_in_the_servers_words(console: Asker, outbox: 
     assert "Graz" in text
 
 
+@pytest.mark.slow
 async def test_buttons_start_the_commands_of_a_terminal(
     console: Asker, outbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from tests.console.asking import TOKEN, Asker
 from tests.console.test_writing import campaign_of
 from tests.e2e.commands import run
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 async def ended(console: Asker, path: str, word: str, seconds: float = 40) -> str:

@@ -27,6 +27,14 @@ _SHOWN = {"text", "mermaid", "diff", "dockerfile", "ini", "html"}  # what is sai
 _GUIDES = DOCS / "guides"
 _RUN = [page for page in PAGES if page.parent == _GUIDES and any(blocks(page, "python"))]
 
+_RUNNER = """\
+import ast, asyncio, inspect
+def run(source, name):
+    found = eval(compile(source, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), {"__name__": "example"})
+    if inspect.iscoroutine(found):
+        asyncio.run(found)
+"""
+
 
 def of(*languages: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("block", [each for each in BLOCKS if each.language in languages], ids=str)
@@ -45,8 +53,8 @@ def test_python_can_be_read(block: Block) -> None:
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("page", _RUN, ids=lambda page: page.stem)
 def test_python_of_the_guides_runs(page: Path, tmp_path: Path) -> None:
-    """The blocks of a guide one after the other, in one process and a folder of their own."""
-    runs = [f"exec(compile({block.body!r}, {str(block)!r}, 'exec'), {{}})" for block in blocks(page, "python")]
+    """The blocks of a guide one after the other, in one process and a folder of their own; `await` as in a notebook."""
+    runs = [_RUNNER, *(f"run({block.body!r}, {str(block)!r})" for block in blocks(page, "python"))]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", "\n".join(runs)],
         cwd=tmp_path, env=environment(BULKMAIL_STATE_DIR=str(tmp_path / "state")), capture_output=True, text=True,

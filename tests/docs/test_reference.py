@@ -21,7 +21,7 @@ from bulkmail.checks.catalog import CHECKS
 from bulkmail.cli import main
 from bulkmail.cli.metrics import Metrics
 from bulkmail.cli.program import COMMANDS
-from bulkmail.model.delivery import Status
+from bulkmail.model.tally import Status
 from bulkmail.recipients.columns import DELIVERY_COLUMNS
 from bulkmail.settings.schema import CampaignFile, UserFile, read_campaign, read_user_file
 from docs import formats, reference

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from bulkmail.model.delivery import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run, start, write_campaign, write_list

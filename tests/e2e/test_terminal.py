@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from bulkmail.model.delivery import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import Hang, Late, ScriptedRelay
 from tests.e2e.commands import environment, run, start, write_campaign

@@ -7,10 +7,10 @@ import anyio.lowlevel
 import pytest
 
 from bulkmail.engine.contracts import DeliveryResult
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import OpeningBudget, RetryPolicy
+from bulkmail.model.tally import Status
 from bulkmail.testing import Drop, Hang, Late, Reset, ScriptedRelay
 
 SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bulkmail.engine.contracts import Notice
-from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.tally import Status
 from bulkmail.settings.presets import known_feedback
 from bulkmail.testing import Drop, Late, ScriptedRelay
 from bulkmail.testing.answers import Lines

@@ -8,9 +8,9 @@ import time
 import anyio
 import pytest
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
+from bulkmail.model.tally import Status
 from bulkmail.sandbox.lines import NullLine
 from bulkmail.testing import ManualClock, ScriptedRelay
 

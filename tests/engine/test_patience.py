@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError, SendingPaused
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import Backoff
+from bulkmail.model.tally import Status
 from bulkmail.model.timing import Hold
 from bulkmail.sandbox.lines import NullLine
 from bulkmail.settings.presets import known_feedback

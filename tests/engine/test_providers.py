@@ -13,13 +13,13 @@ import pytest
 
 from bulkmail.engine.contracts import Notice, Slowed
 from bulkmail.model.breaker import BreakerLimits
-from bulkmail.model.delivery import Status
 from bulkmail.model.outcome import Scope, throttle
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.route import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.shaper import Feedback
+from bulkmail.model.tally import Status
 from bulkmail.model.verdict import Rule
 from bulkmail.outbox.outbox import Entry
 from bulkmail.outbox.outbox_reader import OutboxReader

@@ -9,10 +9,10 @@ import anyio
 import pytest
 
 from bulkmail.engine.contracts import Slowed
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError, SendingPaused
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import Backoff, RetryPolicy
+from bulkmail.model.tally import Status
 from bulkmail.settings.presets import known_feedback
 from bulkmail.testing import Hang, ScriptedRelay
 

@@ -10,13 +10,13 @@ import pytest
 
 from bulkmail.engine.contracts import DeliveryResult, Notice, Outlet, Plan
 from bulkmail.engine.engine import Engine
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Relay
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
+from bulkmail.model.tally import Status
 from bulkmail.outbox.sending import OutboxStore
 from bulkmail.testing import Drop, Hang, Late, ManualClock, ScriptedRelay
 from tests.connections import Single

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from bulkmail.engine.contracts import Outlet, Plan, make_shaper
 from bulkmail.engine.relay_state import Account, RelayState, SessionUse
 from bulkmail.engine.scheduler import Booking, Scheduler
-from bulkmail.model.delivery import Status
 from bulkmail.model.outcome import Effect, Scope, throttle
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
@@ -21,6 +20,7 @@ from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import MailboxProvider, MailboxProviders, ProviderLimits, Route
 from bulkmail.model.shaper import ThrottleDecision
+from bulkmail.model.tally import Status
 from bulkmail.model.timing import Hold
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.sending import OutboxStore
@@ -83,7 +83,7 @@ class Trial:
 
     def __init__(self, limits: Given) -> None:
         self.clock = ManualClock(1_000.0)
-        self.outbox = Outbox.create(None, campaign=None, settings={})
+        self.outbox = Outbox.create(None, campaign=None)
         self.outbox.record(self._people())
         self.outbox.finish_loading()
         if limits.lanes > 1:

@@ -8,10 +8,10 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Relay, Secret
+from bulkmail.model.tally import Status
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.testing import Hang, Late, ScriptedRelay
 from tests.connections import Single

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from bulkmail.engine.contracts import DeliveryResult, Ending, Notice, Outlet, Plan
 from bulkmail.engine.engine import Engine
-from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.route import Route
+from bulkmail.model.tally import Status
 from bulkmail.model.timing import Hold
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.sending import OutboxStore
@@ -209,7 +209,7 @@ class Trial:
         self.ending: Ending | None = None
 
     async def run(self) -> None:
-        with Outbox.create(None, campaign=None, settings={}) as box:
+        with Outbox.create(None, campaign=None) as box:
             addresses = [f"p{n}@example.com" for n in range(self.rows)]
             box.record(
                 Entry(Recipient(Address.parse(address), "", {"email": address}, Place("people.csv", line)))

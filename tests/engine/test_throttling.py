@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from bulkmail.engine.contracts import Slowed
-from bulkmail.engine.relay_state import ProviderUse
-from bulkmail.engine.throttling import Throttling
+from bulkmail.engine.relay_state import ProviderUse, Throttling
 from bulkmail.model import shaper as shapers
 from bulkmail.model.outcome import Reply, Stage
 from bulkmail.model.route import MailboxProviders

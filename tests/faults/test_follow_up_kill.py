@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.recipient import Address, parse_variants, variant_of
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.chance import SEED
 from tests.e2e.commands import run, start

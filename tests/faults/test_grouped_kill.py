@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.delivery import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 from tests.chance import SEED

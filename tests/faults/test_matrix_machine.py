@@ -14,17 +14,19 @@ from pathlib import Path
 import anyio
 import pytest
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import environment, run, start, write_campaign
 from tests.faults.oracle import hold, hold_report, make_campaign, marked_in, witness
 from tests.faults.quick import FastClock
 from tests.servers.sinks import run_sink
+
+pytestmark = pytest.mark.slow
 
 SOON = Pace(retry=RetryPolicy(schedule=(1.0,) * 8))
 PEOPLE = [f"p{n}@example.com" for n in range(300)]
@@ -40,7 +42,6 @@ def statuses_of(outbox: Path) -> Counter[Status]:
         return Counter(row.status for row in reader.rows())
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(90)
 async def test_f40_server_that_is_restarted_again_and_again_gets_everything_once(tmp_path, rng):
     """By SIGKILL at any instant, 16 messages under way on each connection; the run goes on by itself."""
@@ -65,7 +66,6 @@ async def test_f40_server_that_is_restarted_again_and_again_gets_everything_once
     hold_report(campaign / "runs" / "spring-report.csv", PEOPLE, verdict.statuses)
 
 
-@pytest.mark.slow
 async def test_f45_server_without_smtputf8_gets_what_can_be_said_in_ascii(tmp_path):
     people = ["é@example.com", "info@例子.中国", "ann@example.com"]
     async with ScriptedRelay(extensions=("8BITMIME",)) as relay:
@@ -104,7 +104,6 @@ async def test_f53_outbox_that_cannot_be_written_stops_before_the_next_end(peopl
     assert len(marked) <= 3
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(60)
 async def test_f47_rate_limit_that_no_one_reported_us_is_met_by_a_whole_send(tmp_path):
     """Thirty messages in any second, else 454: everyone gets one, few are asked in vain, and little time is lost."""
@@ -156,7 +155,6 @@ async def test_f56_clock_that_jumps_loses_no_recipient_and_hurries_no_one(people
         assert last - first >= 0.3, "the rate was not kept"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(40)
 async def test_f57_few_file_descriptors_are_no_reason_to_lose_anyone(tmp_path):
     """200 connections are asked for, and the system gives 64 descriptors in all."""
@@ -179,7 +177,6 @@ async def test_f57_few_file_descriptors_are_no_reason_to_lose_anyone(tmp_path):
     assert "Traceback" not in err.decode() and "bug" not in err.decode(), err.decode()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("extensions", [("8BITMIME",), ("8BITMIME", "PIPELINING")], ids=["plain", "pipelining"])
 async def test_f58_cancelled_at_any_turn_of_the_loop_leaves_books_that_agree(
     people, make_engine, outbox, loop_watch, extensions
@@ -221,7 +218,6 @@ main(sys.argv[2:])
 """
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no /proc")
 async def test_f59_whole_send_takes_no_more_memory_for_more_rows(tmp_path):
@@ -298,7 +294,6 @@ async def test_full_pipe_at_standard_output_stops_nothing(tmp_path):
     assert verdict.statuses == {Status.ACCEPTED: 150}
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not follow RLIMIT_AS")
 async def test_attachment_of_100_mb_without_memory_for_it_is_reported_and_leaves_the_list_whole(tmp_path):

@@ -7,10 +7,10 @@ import asyncio
 import anyio
 import pytest
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError
 from bulkmail.model.outcome import Breakage, Fault, Stage
 from bulkmail.model.relay import Relay, Secret
+from bulkmail.model.tally import Status
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.opening import Timeouts
 from bulkmail.smtp.replies import SessionRefused

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.delivery import Status
+from bulkmail.model.tally import Status
 from tests.chance import SEED
 from tests.e2e.commands import run, start
 from tests.faults.oracle import hold, make_campaign, witness

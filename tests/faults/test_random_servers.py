@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 import bulkmail
-from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
+from bulkmail.model.tally import Status
 from tests.chance import SEED
+
+pytestmark = pytest.mark.slow
 
 SEEDS = int(os.environ.get("BULKMAIL_SEEDS", "24"))
 LONGEST = 30  # seconds for which one campaign may take

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.delivery import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.e2e.commands import run, start
 from tests.faults.oracle import count_marks, make_campaign

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.delivery import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import Drop, ScriptedRelay, TakenMessage
 from tests.e2e.commands import Result, run, write_campaign
 from tests.servers.dovecot_lmtp import PASSWORD, run_dovecot
+
+pytestmark = pytest.mark.slow
 
 PEOPLE = [f"p{n}@example.com" for n in range(6)]
 

@@ -40,7 +40,7 @@ def message(**changes: object):
 
 
 def filled(path: Path, campaign, *, rows: int) -> Outbox:
-    outbox = Outbox.create(path, campaign=campaign, settings={})
+    outbox = Outbox.create(path, campaign=campaign)
     outbox.record(
         Entry(Recipient(Address(f"p{n}", f"x{n % 3}.example"), name := NAMES[n % 5], {"name": name}, Place("l.csv", n)))
         for n in range(1, rows + 1)
@@ -201,6 +201,7 @@ def test_what_is_made_ahead_is_bounded_by_count_and_bytes(tmp_path, monkeypatch)
     assert sum(len(part) for made in held for part in made.buffers if isinstance(part, bytes)) <= 20_000
 
 
+@pytest.mark.slow
 @pytest.mark.crash
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_run_goes_on_when_its_composing_processes_are_killed(tmp_path, monkeypatch, seed):

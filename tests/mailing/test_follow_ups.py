@@ -12,14 +12,14 @@ from anyio import to_thread
 
 import bulkmail
 from bulkmail.mailing.following import MOST_REFERENCES, parse_unless, with_thread
-from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
 from bulkmail.model.recipient import Address
 from bulkmail.model.suppression import SuppressionReason
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.report import Report
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import Addition
-from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.testing import Drop, ScriptedRelay
 from tests.e2e.commands import run, write_campaign
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bulkmail.mailing.forecast import Outlook, look_ahead
+from bulkmail.mailing.confirm import Outlook, look_ahead
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import DAY, Quota, Ramp
 from bulkmail.model.rate import Rate

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy
 
 import bulkmail
-from bulkmail.mailing.feed import SLICE
+from bulkmail.mailing.rows import SLICE
 
 
 @pytest.fixture

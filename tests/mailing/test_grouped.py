@@ -19,9 +19,8 @@ import bulkmail
 from bulkmail.cli import main
 from bulkmail.mailing.ordering import messages
 from bulkmail.model.campaign import NO_KEYS
-from bulkmail.model.delivery import Status
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.csv_report import write_csv
@@ -311,7 +310,7 @@ def test_changed_is_refused_where_a_recipient_may_get_several_messages(shop: Pat
 
 
 def test_message_of_a_row_alone_is_a_message_of_one_row(tmp_path: Path) -> None:
-    with Outbox.create(tmp_path / "o.outbox", campaign=campaign(), settings={}) as outbox:
+    with Outbox.create(tmp_path / "o.outbox", campaign=campaign()) as outbox:
         outbox.finish_loading()
         assert outbox.message_of(5) == 5
         assert outbox.rows_of(5) == ()

@@ -13,11 +13,10 @@ from standardwebhooks import Webhook
 
 from bulkmail.mailing.notifying import MailWay, Notification, NotifiedRun, make_notification, notify, sender_of
 from bulkmail.model.campaign import Campaign, Template
-from bulkmail.model.delivery import Status
 from bulkmail.model.notification import NotifyEvent, NotifySettings
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.testing import ScriptedRelay
 from tests.servers.hooks import HookServer, hook_server
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import bulkmail
-from bulkmail.mailing.returned import opened_campaign, returned_of
-from bulkmail.mailing.suppression_sources import open_settings
+from bulkmail.mailing.intake import opened_campaign, returned_of
+from bulkmail.mailing.suppression_list import open_settings
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
 from bulkmail.model.suppression import campaign_scope
 from bulkmail.outbox.outbox_reader import OutboxReader

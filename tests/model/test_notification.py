@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.notification import (
     NotifyEvent,
     NotifySettings,
@@ -13,7 +12,7 @@ from bulkmail.model.notification import (
     sentence,
     without_addresses,
 )
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 
 
 def test_settings_of_a_campaign_stand_before_those_of_the_user() -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bulkmail.model.delivery import Status
-from bulkmail.model.tally import Passes, RowStatus, stands
+from bulkmail.model.tally import Passes, RowStatus, Status, stands
 
 A, R, E, D, P = Status.ACCEPTED, Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT, Status.PENDING
 S, F, N, X = Status.SUPPRESSED, Status.FILTERED, Status.INVALID, Status.DUPLICATE

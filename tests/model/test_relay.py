@@ -9,9 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bulkmail.model.delivery import Dsn
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.relay import EXAMPLES, Kind, Relay, Secret, Tls, parse_connections
+from bulkmail.model.relay import EXAMPLES, Dsn, Kind, Relay, Secret, Tls, parse_connections
 
 
 def smtp(**changes: object) -> Relay:

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model import tally as module
-from bulkmail.model.delivery import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 
 S = Status
 

@@ -12,9 +12,10 @@ import anyio.lowlevel
 import pytest
 
 from bulkmail.engine.run import Journal
-from bulkmail.model.delivery import Mark, Release, Settlement, Status
+from bulkmail.model.delivery import Mark, Release, Settlement
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Durability
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.sending import OutboxStore
 from tests.outbox.making import due, make_entries, make_mark, make_settlement, statuses

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
-from bulkmail.model.delivery import Delivery, Release, Status
+from bulkmail.model.delivery import Delivery, Release
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.outcome import Reply, Stage
 from bulkmail.model.recipient import Address
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.outbox.making import BUSY, LOST, OK, UNKNOWN, make_bad_row, make_mark, make_recipient, make_settlement
@@ -51,7 +52,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def load(self, people: list[tuple[int, int, bool]], size: int) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "x.outbox"
-        self.outbox = Outbox.create(self.path, campaign=None, settings={})
+        self.outbox = Outbox.create(self.path, campaign=None)
         self.now = 1000.0
         self.expected: dict[int, Expected] = {}
         self.rows = len(people)

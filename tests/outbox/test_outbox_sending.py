@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bulkmail.model.delivery import Delivery, Release, Status
+from bulkmail.model.delivery import Delivery, Release
 from bulkmail.model.errors import IllegalMove, OutboxError
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.pace import Durability
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.outbox.making import (
@@ -57,7 +58,7 @@ def test_due_hands_out_again_what_is_no_longer_excluded(three: Outbox) -> None:
 
 @pytest.mark.parametrize("allow_duplicates", [False, True])
 def test_deliveries_to_an_address_are_those_of_its_rows_with_their_copies(allow_duplicates: bool) -> None:
-    with Outbox.create(None, campaign=None, settings={}, allow_duplicates=allow_duplicates) as outbox:
+    with Outbox.create(None, campaign=None, allow_duplicates=allow_duplicates) as outbox:
         paths = ("user2@example.org", "boss@example.org")
         fill(
             outbox, [Entry(make_recipient(1)), Entry(make_recipient(2), forward_paths=paths), Entry(make_recipient(3))]

@@ -85,6 +85,7 @@ def test_page_says_what_is_not_there(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_album_shows_up_to_some_messages_and_needs_one(tmp_path: Path) -> None:
     album = Album()
     with pytest.raises(ConfigError, match="no message"):

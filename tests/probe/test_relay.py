@@ -97,6 +97,7 @@ async def test_relay_that_is_fine(ca_file: Path) -> None:
         assert PASSWORD not in reported
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", ["postfix", "exim"])
 async def test_real_server(server: str, request: pytest.FixtureRequest) -> None:
     real: MailServer = request.getfixturevalue(server)

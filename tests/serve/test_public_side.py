@@ -31,12 +31,12 @@ from bulkmail.model.feedback_event import FeedbackKind, KnownRun
 from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Secret
 from bulkmail.model.suppression import SuppressionReason
-from bulkmail.outbox.finding import FoundDelivery
+from bulkmail.outbox.lookup import FoundDelivery
 from bulkmail.serve.proofs import Webhook
 from bulkmail.serve.public_app import PublicSide, make_app, masked
 from bulkmail.serve.writer import Writer
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import EntryQuery
-from bulkmail.suppression.store import SqliteSuppressions
 
 KEY = "0123456789abcdef0123"
 ANN = Address("ann", "example.org")

@@ -23,8 +23,8 @@ from bulkmail.model.campaign import Campaign
 from bulkmail.model.notification import NotifySettings
 from bulkmail.model.recipient import Address
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import EntryQuery
-from bulkmail.suppression.store import SqliteSuppressions
 from tests.e2e.commands import environment
 from tests.feedback import mails
 
@@ -84,6 +84,7 @@ def path_of(name: str = "ann") -> str:
     return f"/u/{make_token(Address(name, 'example.org'), KEY.encode(), list_id='news')}"
 
 
+@pytest.mark.slow
 def test_serve_answers_and_ends_with_everything_on_the_disk(start: Start, state_folder: Path) -> None:
     process, port = start()
     status, headers, page = ask(port, "GET", path_of())
@@ -101,6 +102,7 @@ def test_serve_answers_and_ends_with_everything_on_the_disk(start: Start, state_
         assert {entry.key for entry in store.entries(EntryQuery())} == {"ann@example.org", "bob@example.org"}
 
 
+@pytest.mark.slow
 def test_serve_reads_the_mailboxes_of_its_settings_while_one_of_them_fails(
     start: Start, config: Path, tmp_path: Path, state_folder: Path
 ) -> None:
@@ -175,9 +177,10 @@ def test_port_that_is_taken_is_reported(config: Path) -> None:
     assert code == 3 and "cannot listen" in output
 
 
+@pytest.mark.slow
 def test_serve_notifies_of_a_run_that_was_killed(start: Start, tmp_path: Path, make_campaign: MakeCampaign) -> None:
     reported, path = tmp_path / "reported", tmp_path / "spring.outbox"
-    with Outbox.create(path, campaign=make_campaign(), settings={}) as outbox:
+    with Outbox.create(path, campaign=make_campaign()) as outbox:
         outbox.finish_loading()
         run_id = outbox.run_id
     command = (sys.executable, "-c", "import sys; open(sys.argv[1], 'w').write(sys.stdin.read())", str(reported))

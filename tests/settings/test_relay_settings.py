@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.delivery import Dsn
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.relay import Kind, Relay, Tls
+from bulkmail.model.relay import Dsn, Kind, Relay, Tls
 from bulkmail.settings.overrides import Overrides
 from bulkmail.settings.settings import load
 from tests.settings.conftest import SOUND, MakeShop

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bulkmail.model.delivery import Dsn, Envelope, Message
+from bulkmail.model.delivery import Envelope, Message
 from bulkmail.model.outcome import Breakage, Fault, Outcome, Reply, Scope, Stage
-from bulkmail.model.relay import Relay
+from bulkmail.model.relay import Dsn, Relay
 from bulkmail.model.verdict import judge
 from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.smtp.replies import Capabilities, SessionRefused, parse_capabilities

@@ -12,20 +12,9 @@ from collections.abc import Collection, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bulkmail.model.delivery import (
-    Claim,
-    Delivery,
-    Invalidation,
-    Job,
-    Mark,
-    PutBack,
-    Release,
-    Settlement,
-    Status,
-    Written,
-)
+from bulkmail.model.delivery import Claim, Delivery, Invalidation, Job, Mark, PutBack, Release, Settlement, Written
 from bulkmail.model.recipient import Recipient
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 
 
 class Row(Struct):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from bulkmail.engine.contracts import DeliveryResult, Event, Sessions, Slowed
-from bulkmail.model.delivery import Status
 from bulkmail.model.shaper import Slowdowns
+from bulkmail.model.tally import Status
 from bulkmail.model.timing import Hold
 
 WINDOW = 10.0  # seconds that "now" looks back
@@ -100,3 +103,60 @@ class Pulse:
     def troubles(self) -> list[tuple[Status, int]]:
         """What is not accepted, where there is any."""
         return [(status, self[status]) for status in OUTCOMES[1:] if self[status]]
+
+
+@dataclass(frozen=True, slots=True)
+class SendingProgress:
+    """How far a run is, for a program.
+
+    `total` is how many messages were open when sending began, `done` how many of them have their final outcome;
+    `deferred` ones are tried again, and are not done.  `rate` is tries a second over the last ten seconds, `remaining`
+    the seconds that are left at this rate, None while that is unknown.  `waiting` says in half a sentence why nothing
+    is sent just now, and is empty otherwise.
+    """
+
+    total: int
+    done: int
+    accepted: int = 0
+    deferred: int = 0
+    rejected: int = 0
+    expired: int = 0
+    in_doubt: int = 0
+    rate: float = 0.0
+    remaining: float | None = None
+    waiting: str = ""
+
+
+class ProgressTeller:
+    """An observer that hands `tell` the progress after every outcome and every reason to wait.
+
+    What `tell` raises is kept in `error`, `stop` is called, and nothing more is told.
+    """
+
+    def __init__(self, total: int, tell: Callable[[SendingProgress], None], *, stop: Callable[[], None]) -> None:
+        self.error: Exception | None = None
+        self._total = total
+        self._tell = tell
+        self._stop = stop
+        self._pulse = Pulse()
+        self._pulse.begin(total, time.monotonic())
+
+    def observe(self, event: Event) -> None:
+        """An event from the engine."""
+        now, pulse = time.monotonic(), self._pulse
+        pulse.note(event, now)
+        if self.error is not None or not isinstance(event, DeliveryResult | Hold):
+            return
+        progress = SendingProgress(
+            self._total,
+            pulse.done,
+            **{status.value: pulse[status] for status in OUTCOMES},
+            rate=pulse.rate(now),
+            remaining=pulse.remaining(now),
+            waiting=pulse.waiting.why if pulse.waiting is not None else "",
+        )
+        try:
+            self._tell(progress)
+        except Exception as error:  # the program's own: an outcome must be recorded all the same
+            self.error = error
+            self._stop()

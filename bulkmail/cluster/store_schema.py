@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from bulkmail.cluster.database import SCHEMA, StoreError, saying, shown
+from bulkmail.cluster.database import LIST_SCHEMA, SCHEMA, StoreError, saying, shown
 from bulkmail.model.lazy import dataclass
 
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-VERSION = 2
+VERSION = 3
 OLDEST_SERVER = 13
 CLOCKS_APART = 60.0  # seconds
 _LOCK = 0x62756C6B  # of the advisory lock: two administrators at once
@@ -22,7 +22,7 @@ _VERSION_TABLE = "CREATE TABLE version (version integer PRIMARY KEY, applied_at 
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class SchemaRemark:
     """What a check found: `is_error` keeps a worker from sending; `fix` says what to do."""
 
     text: str
@@ -67,20 +67,20 @@ async def require(connection: Connection, url: str, *, at_least: int = VERSION, 
     return found
 
 
-async def check(connection: Connection, url: str) -> list[Remark]:
+async def check(connection: Connection, url: str) -> list[SchemaRemark]:
     """What is wrong with the store, the gravest first.  Raises `StoreError` when it cannot even be asked."""
     with saying(url):
         _refuse_old(connection, url)
         await require(connection, url)
-        found = [*await _rights(connection), *await _durability(connection)]
+        found = [*await _rights(connection), *await _list_rights(connection), *await _durability(connection)]
         apart = time.time() - float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8"))
     if abs(apart) > CLOCKS_APART:
         text = f"the clocks of this machine and of the store are {abs(apart):.0f} s apart"
-        found.append(Remark(text, "set both by NTP", is_error=True))
+        found.append(SchemaRemark(text, "set both by NTP", is_error=True))
     return sorted(found, key=lambda remark: not remark.is_error)
 
 
-async def _rights(connection: Connection) -> list[Remark]:
+async def _rights(connection: Connection) -> list[SchemaRemark]:
     tables = ("campaign", "session", "shard", "row", "delivery", "attempt", "setting", "part", "work")
     missing = [
         table
@@ -94,22 +94,45 @@ async def _rights(connection: Connection) -> list[Remark]:
         return []
     user = await connection.fetchval("SELECT current_user")
     fix = f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA {SCHEMA} TO {user}"
-    return [Remark(f"{user} may not read and write {', '.join(missing)}", fix, is_error=True)]
+    return [SchemaRemark(f"{user} may not read and write {', '.join(missing)}", fix, is_error=True)]
 
 
-async def _durability(connection: Connection) -> list[Remark]:
+async def _list_rights(connection: Connection) -> list[SchemaRemark]:
+    """The suppression list is a schema of its own, because some machines need nothing else."""
+    granted = await connection.fetchval(
+        """
+        SELECT has_schema_privilege(n.oid, 'USAGE') AND bool_and(has_table_privilege(c.oid, p))
+        FROM pg_namespace AS n JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relkind = 'r',
+             unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p
+        WHERE n.nspname = $1 GROUP BY n.oid
+        """,
+        LIST_SCHEMA,
+    )
+    if granted:
+        return []
+    user = await connection.fetchval("SELECT current_user")
+    fix = (
+        f"GRANT USAGE ON SCHEMA {LIST_SCHEMA} TO {user};"
+        f" GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {LIST_SCHEMA} TO {user}"
+    )
+    return [SchemaRemark(f"{user} may not read and write the suppression list", fix, is_error=True)]
+
+
+async def _durability(connection: Connection) -> list[SchemaRemark]:
     async def setting(name: str) -> str:
         return str(await connection.fetchval("SELECT current_setting($1)", name))
 
     found = []
     if await setting("fsync") == "off":
-        found.append(Remark("fsync is off: a power cut can lose marks, and then messages go twice", "fsync = on", True))
+        found.append(
+            SchemaRemark("fsync is off: a power cut can lose marks, and then messages go twice", "fsync = on", True)
+        )
     if await setting("synchronous_commit") == "off":
         text = "synchronous_commit is off: a crash can lose marks, and then messages go twice"
-        found.append(Remark(text, "synchronous_commit = on", is_error=True))
+        found.append(SchemaRemark(text, "synchronous_commit = on", is_error=True))
     if not await setting("synchronous_standby_names"):
         text = "there is no synchronous standby: what a failover loses may be sent twice"
-        found.append(Remark(text, "set synchronous_standby_names if you fail over"))
+        found.append(SchemaRemark(text, "set synchronous_standby_names if you fail over"))
     return found
 
 

@@ -17,15 +17,16 @@ from bulkmail.cli import main
 from bulkmail.cli import progress as progresses
 from bulkmail.cli.metrics import Metrics, counted
 from bulkmail.cli.progress import Plain, make_progress
-from bulkmail.cli.pulse import Pulse
 from bulkmail.cli.words import step
 from bulkmail.engine.contracts import DeliveryResult, Notice, Sessions, Slowed
-from bulkmail.model.delivery import Attempt, Delivery, Status
+from bulkmail.mailing.pulse import Pulse
+from bulkmail.model.delivery import AttemptResult, Delivery
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.outcome import Outcome, Reply, Scope, Stage, Verdict
 from bulkmail.model.quantities import say_rate
 from bulkmail.model.rate import AdaptiveRate
 from bulkmail.model.shaper import Slowdown
+from bulkmail.model.tally import Status
 from bulkmail.model.timing import Hold
 from bulkmail.report.slowdowns import clock_time
 
@@ -34,7 +35,9 @@ OUTCOME = {Status.ACCEPTED: Outcome.ACCEPTED, Status.DEFERRED: Outcome.DEFERRED,
 
 def settled(number: int, status: Status = Status.ACCEPTED, relay: str = "main") -> DeliveryResult:
     code = {Status.ACCEPTED: 250, Status.DEFERRED: 451, Status.REJECTED: 550}[status]
-    attempt = Attempt(0.0, 0.02, relay, Reply(Stage.END, code, "", "ok"), Verdict(OUTCOME[status], Scope.RECIPIENT, ""))
+    attempt = AttemptResult(
+        0.0, 0.02, relay, Reply(Stage.END, code, "", "ok"), Verdict(OUTCOME[status], Scope.RECIPIENT, "")
+    )
     return DeliveryResult(Delivery(number, number, f"p{number}@example.com", status), attempt, None)
 
 
@@ -168,7 +171,7 @@ def test_progress_is_plain_on_a_terminal_that_cannot_draw(monkeypatch: pytest.Mo
     monkeypatch.setenv("TERM", "dumb")
     assert type(make_progress("auto", Screen())) is Plain
     monkeypatch.setenv("TERM", "xterm")
-    assert type(make_progress("auto", Screen())) is bars.Bar
+    assert type(make_progress("auto", Screen())) is bars.ProgressBar
 
 
 def test_bar_without_colours_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
