@@ -193,7 +193,7 @@ def record_acceptance(run: Run, booking: Booking, reply: Reply, *, at: float, to
     """As `record()`, of a positive reply to the end of a message, and what follows from it for the relay."""
     relay = booking.session.relay
     delivery = accepted(booking.job.delivery, at=at)
-    _put(run, booking, delivery, deliveries.Attempt(at, took, relay.name, reply, ACCEPTED))
+    _put(run, booking, delivery, deliveries.Attempt(at, took, relay.name, reply, ACCEPTED), may_wait=True)
     trip = run.breaker.accepted(delivery.id, reply, copy_to=delivery.forward_path if delivery.is_copy else "")
     if trip is not None:
         _trips(run, trip)
@@ -231,7 +231,9 @@ def _put_invalid(run: Run, booking: Booking, error: TemplateError) -> None:
     run.unsettled += 1
 
 
-def _put(run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: deliveries.Attempt) -> None:
+def _put(
+    run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: deliveries.Attempt, *, may_wait: bool = False
+) -> None:
     def recorded(error: BaseException | None) -> None:
         """The outcome is durable, or will not be: then the row stays at its mark, which a later run finds in doubt."""
         run.unsettled -= 1
@@ -246,7 +248,8 @@ def _put(run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: del
             return
         run.plan.observe(DeliveryResult(delivery, attempt, booking.job.recipient))
 
-    run.journal.put(Settlement(delivery, attempt), recorded)
+    put = run.journal.put_by if may_wait else run.journal.put
+    put(Settlement(delivery, attempt), recorded)
     run.unsettled += 1
 
 

@@ -1,4 +1,4 @@
-"""Group commit: everything that one turn of the loop wants recorded is one call of the store."""
+"""Group commit: everything that one turn of the loop wants recorded is one call of the store, with what could wait."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from bulkmail.model.errors import OutboxError
 from bulkmail.model.job import EVERYTHING, Invalidation, Mark, Settlement, Written
 
 Then = Callable[[BaseException | None], None]
-_Batch = list[tuple[Written, Then]]
+_Batch = tuple[list[Written], list[Then]]
+
+LATEST = 0.02
+"""Seconds for which an entry that may wait does so at the most."""
 
 
 class Journal:
@@ -29,7 +32,10 @@ class Journal:
         """On the running loop, which all calls must come from.  The store stays the caller's to close."""
         self._store = store
         self._loop = asyncio.get_running_loop()
-        self._turn: _Batch = []
+        self._entries: list[Written] = []
+        self._thens: list[Then] = []
+        self._is_due = False  # in this turn
+        self._timer: asyncio.TimerHandle | None = None  # for what may wait
         self._unanswered: set[asyncio.Future[Collection[int]]] = set()
         self._is_closed = False
 
@@ -41,9 +47,24 @@ class Journal:
         """
         if self._is_closed:
             raise OutboxError("the journal is closed: nothing more can be recorded")
-        if not self._turn:
+        self._entries.append(entry)
+        self._thens.append(then)
+        if not self._is_due:
+            self._is_due = True
             self._loop.call_soon(self._commit)
-        self._turn.append((entry, then))
+
+    def put_by(self, entry: Written, then: Then) -> None:
+        """As `put()`, of an entry that nothing waits for: it is committed with the next that is put, or in 20 ms.
+
+        That of an acceptance goes with the mark of the next message of its session: so no session has more than its
+        depth without an outcome in the store, as if it were committed at once.
+        """
+        if self._is_closed:
+            raise OutboxError("the journal is closed: nothing more can be recorded")
+        self._entries.append(entry)
+        self._thens.append(then)
+        if self._timer is None and not self._is_due:
+            self._timer = self._loop.call_later(LATEST, self._commit)
 
     async def aclose(self) -> None:
         """Everything put is answered and called back for, also when this is cancelled.  May be called again."""
@@ -59,19 +80,29 @@ class Journal:
 
     def _commit(self) -> None:
         """Once a turn, and once more at the end."""
-        batch, self._turn = self._turn, []
-        if not batch:
+        entries, thens = self._entries, self._thens
+        self._entries, self._thens, self._is_due = [], [], False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not entries:
             return
         try:
-            answer = self._store.write([entry for entry, _ in batch])
+            answer = self._store.write(entries)
         except Exception as error:  # whatever it is, the callbacks must learn of it
-            self._tell(batch, (), error)
+            self._tell((entries, thens), (), error)
             return
-        if isinstance(answer, asyncio.Future):
+        if answer is EVERYTHING:
+            for then in thens:
+                try:
+                    then(None)
+                except Exception as failure:
+                    self._report(failure)
+        elif isinstance(answer, asyncio.Future):
             self._unanswered.add(answer)
-            answer.add_done_callback(partial(self._answered, batch))
+            answer.add_done_callback(partial(self._answered, (entries, thens)))
         else:
-            self._tell(batch, answer, None)
+            self._tell((entries, thens), answer, None)
 
     def _answered(self, batch: _Batch, answer: asyncio.Future[Collection[int]]) -> None:
         self._unanswered.discard(answer)
@@ -79,15 +110,17 @@ class Journal:
         self._tell(batch, () if error is not None else answer.result(), error)
 
     def _tell(self, batch: _Batch, taken: Collection[int], error: BaseException | None) -> None:
-        for entry, then in batch:
+        for entry, then in zip(*batch, strict=True):
             try:
                 if error is not None or taken is EVERYTHING or _is_taken(entry, taken):
                     then(error)
                 else:
                     then(ClaimLost())
             except Exception as failure:
-                message = "a callback of the journal failed"
-                self._loop.call_exception_handler({"message": message, "exception": failure})
+                self._report(failure)
+
+    def _report(self, failure: Exception) -> None:
+        self._loop.call_exception_handler({"message": "a callback of the journal failed", "exception": failure})
 
     async def __aenter__(self) -> Self:
         return self

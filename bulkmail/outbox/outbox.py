@@ -355,6 +355,11 @@ class Outbox:
         with self.store.lock:
             now = time.time()
             try:
+                if self._has_begun and self.store.is_open:
+                    accepted = self._settler.append(self.store, entries, now=now)
+                    if accepted is not None:
+                        self._running.accepted(accepted)
+                        return
                 with self.store.writing() as connection:
                     if not self._has_begun:
                         connection.execute("UPDATE run SET started_at = coalesce(started_at, ?)", (now,))

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 import anyio
 
 from bulkmail.model.delivery import Status
-from bulkmail.model.job import EVERYTHING, Claim, Invalidation, Settlement, Written
+from bulkmail.model.job import EVERYTHING, Claim, Invalidation, Mark, Settlement, Written
 from bulkmail.model.pace import Durability
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import Fold
@@ -132,9 +132,11 @@ class OutboxStore:
     def _recorded(self, entries: Sequence[Written | Fold]) -> None:
         """These are durable: what has an outcome is not claimed any more."""
         for entry in entries:
+            if entry.__class__ is Mark:
+                continue
             if entry.__class__ is Settlement:
                 delivery = entry.delivery
-                if delivery.due_at == 0 and delivery.status is Status.PENDING:
+                if delivery.status is Status.PENDING and delivery.due_at == 0:
                     self._comes_back(delivery.id)
                 else:
                     self._claimed.pop(delivery.id, None)
