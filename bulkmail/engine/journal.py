@@ -17,7 +17,7 @@ from bulkmail.model.job import EVERYTHING, Invalidation, Mark, Settlement, Writt
 Then = Callable[[BaseException | None], None]
 _Batch = tuple[list[Written], list[Then]]
 
-LATEST = 0.02
+LATEST = 0.1
 """Seconds for which an entry that may wait does so at the most."""
 
 
@@ -54,10 +54,10 @@ class Journal:
             self._loop.call_soon(self._commit)
 
     def put_by(self, entry: Written, then: Then) -> None:
-        """As `put()`, of an entry that nothing waits for: it is committed with the next that is put, or in 20 ms.
+        """As `put()`, of an entry that nothing waits for: it is committed with the next that is put, or `LATEST`.
 
-        That of an acceptance goes with the mark of the next message of its session: so no session has more than its
-        depth without an outcome in the store, as if it were committed at once.
+        That of an acceptance goes with the mark of the next message of its session, if not before: so no session has
+        more than its depth without an outcome in the store, as if it were committed at once.
         """
         if self._is_closed:
             raise OutboxError("the journal is closed: nothing more can be recorded")

@@ -14,6 +14,7 @@ from bulkmail.engine.worker_session import WorkerSession
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.feedback import ThrottleDecision
 from bulkmail.model.hold import Hold
+from bulkmail.model.message import Message
 from bulkmail.model.outcome import Scope
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.timing import IDLE_SESSION_KEPT, OTHER_RELAY_CHECKED_AFTER, SHORT_WAIT
@@ -220,8 +221,22 @@ class Worker:
                 except TemplateError as error:
                     record_unmade(run, booking, error)
                     continue
-            attempt = Attempt(run, session, booking, message, first_at=first_at, conclude=self._conclude)
+            attempt = self._attempt(booking, message, first_at)
             return self._with_copies(attempt) if self._has_copies else attempt
+
+    def _attempt(self, booking: Booking, message: Message, first_at: float) -> Attempt:
+        run = self._run
+        self._session.under_way += 1
+        return Attempt(
+            message,
+            run=run,
+            session=self._session,
+            booking=booking,
+            conclude=self._conclude,
+            first_at=first_at,
+            at=run.clock.now(),
+            began=run.clock.monotonic(),
+        )
 
     def _may_go_on(self) -> bool:
         """Whether this worker may begin another message on the session it has."""
@@ -235,7 +250,7 @@ class Worker:
 
     def _with_copies(self, first: Attempt) -> Transfer:
         """`first` and, in the same transaction, the copies of its message that may go this instant."""
-        run, scheduler, refused = self._run, self._scheduler, None
+        scheduler, refused = self._scheduler, None
         attempts, message = [first], first.message
         while len(attempts) < self._most_copies and (booking := scheduler.take_copy(first.booking)) is not None:
             prepared = self._prepare(booking, at_once=True)
@@ -248,14 +263,12 @@ class Worker:
                     self._most_copies = 1  # each copy has a reverse path of its own, and so have those of other rows
                 refused = booking
                 break
-            attempts.append(
-                Attempt(run, self._session, booking, copy, first_at=prepared.first_at, conclude=self._conclude)
-            )
+            attempts.append(self._attempt(booking, copy, prepared.first_at))
             message = both
         scheduler.queues.release_copies(first.booking.job)
         if refused is not None:
             scheduler.give_back(refused)
-        return first if len(attempts) == 1 else GroupedAttempt(message, attempts, too_many=self._takes_at_most)
+        return first if len(attempts) == 1 else GroupedAttempt(message, attempts=attempts, too_many=self._takes_at_most)
 
     def _takes_at_most(self, paths: int) -> None:
         self._most_copies = min(self._most_copies, paths)

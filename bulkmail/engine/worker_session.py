@@ -36,6 +36,7 @@ class WorkerSession:
         self.use = SessionUse(relay)
         self.used_at = 0.0
         self.carried = 0  # messages whose recipient got an outcome of its own
+        self.under_way = 0  # messages
         self.is_spent = False  # not to be used again, because of what came of a message
         self._opened_at = 0.0
         self._is_leaving = False  # the owner is, for good

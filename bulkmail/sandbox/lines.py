@@ -20,8 +20,9 @@ class Outgoing(Protocol):
     """A message on its way, which wants to know what it came to."""
 
     message: Message
-    mark: Callable[[Done], None]
-    decided: Callable[[Reply | Fault], None]
+
+    def mark(self, done: Done, /) -> None: ...
+    def decided(self, result: Reply | Fault, /) -> None: ...
 
 
 class NullLine:
