@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from bulkmail.engine.contracts import DeliveryResult, Event, Sessions, Slowed
+from bulkmail.engine.contracts import Event, ResultBatch, Sessions, Slowed
 from bulkmail.model.hold import Hold
 from bulkmail.model.slowdown import Slowdowns
 from bulkmail.model.status import Status
@@ -43,11 +43,13 @@ class Pulse:
     def note(self, event: Event, now: float) -> None:
         """An event from the engine."""
         match event:
-            case DeliveryResult(delivery=delivery, attempt=attempt):
+            case ResultBatch(results=results):
                 self.waiting = None
-                self._settled(delivery.id, delivery.status, now)
-                if delivery.status is Status.ACCEPTED:
-                    self.through[attempt.relay] += 1
+                self._tries(len(results), now)
+                for result in results:
+                    self._settled(result.delivery.id, result.delivery.status)
+                    if result.delivery.status is Status.ACCEPTED:
+                        self.through[result.attempt.relay] += 1
             case Sessions():
                 self.connections[event.relay] = event.open
             case Hold():
@@ -55,12 +57,14 @@ class Pulse:
             case Slowed():
                 self.slowdowns.note(event.slowdown)
 
-    def _settled(self, number: int, status: Status, now: float) -> None:
-        self._tried += 1
+    def _tries(self, number: int, now: float) -> None:
+        self._tried += number
         if not self._recent or now - self._recent[-1][0] >= 0.1:
             self._recent.append([now, 0])
-        self._recent[-1][1] += 1
+        self._recent[-1][1] += number
         self._forget(now)
+
+    def _settled(self, number: int, status: Status) -> None:
         if status.is_open:
             self._deferred.add(number)
         else:

@@ -234,7 +234,8 @@ def _put(
         if error is not None:
             run.store_failed(error)
             return
-        run.plan.observe(DeliveryResult(delivery, attempt, booking.job.recipient))
+        result = DeliveryResult(delivery, attempt, booking.job.recipient)
+        run.telling.settled(result, is_last=not run.scheduler.queues.out)
 
     put = run.journal.put_by if may_wait else run.journal.put
     put(Settlement(delivery, attempt), recorded)

@@ -170,6 +170,12 @@ class DeliveryResult(Struct, frozen=True):
     recipient: Recipient | None
 
 
+class ResultBatch(Struct, frozen=True):
+    """What deliveries came to since the last batch, in the order in which that became durable."""
+
+    results: Sequence[DeliveryResult]
+
+
 @dataclass(frozen=True, slots=True)
 class Sessions:
     """How many sessions are open now with one of the relays."""
@@ -193,7 +199,7 @@ class Slowed:
     slowdown: Slowdown
 
 
-Event = DeliveryResult | Hold | Sessions | Notice | Slowed
+Event = ResultBatch | Hold | Sessions | Notice | Slowed
 Observe = Callable[[Event], None]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bulkmail.engine.account import Account
 from bulkmail.engine.contracts import Ending, Notice
 from bulkmail.engine.explain import explain, explain_failing, explain_left_out, explain_rest
@@ -11,6 +13,7 @@ from bulkmail.engine.plan import Plan, make_shaper
 from bulkmail.engine.prepare import Preparer
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.scheduler import Scheduler
+from bulkmail.engine.telling import Telling
 from bulkmail.engine.throttling import Throttling
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.errors import BulkmailError, OutboxError
@@ -28,7 +31,8 @@ class Run:
     """The state that all workers share.  Every change is made in one plain call, so that nothing needs a lock."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+        self.telling = Telling(plan.observe, by_one=plan.ready is not None)
+        self.plan = plan = replace(plan, observe=self.telling)
         self.clock = plan.clock
         self.life = Lifetime(plan.clock)
         self.journal = Journal(plan.store)
@@ -71,6 +75,7 @@ class Run:
             await self.journal.aclose()
             await self.plan.store.aclose()
         finally:
+            self.telling.flush()
             for relay in self.relays:
                 await relay.account.settle()
 

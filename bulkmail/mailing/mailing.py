@@ -17,7 +17,7 @@ from bulkmail.checks.catalog import SUPPRESSION_ENTRY, gravest_first, judge, wit
 from bulkmail.checks.check_finding import Finding, refuse
 from bulkmail.checks.evidence import Evidence
 from bulkmail.checks.row_checks import RowCheck
-from bulkmail.engine.contracts import Connect, DeliveryResult, Ending, Event, Outlet
+from bulkmail.engine.contracts import Connect, Ending, Event, Outlet, ResultBatch
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.plan import Plan, make_shaper
 from bulkmail.mailing.canary import Canary, Wants, both
@@ -527,7 +527,7 @@ class Mailing:
 
         def tell(event: Event) -> None:
             nonlocal begun
-            begun += isinstance(event, DeliveryResult)
+            begun += len(event.results) if isinstance(event, ResultBatch) else 0
             plan.observe(event)
 
         keeper = self._keeper

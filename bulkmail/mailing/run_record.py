@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from bulkmail.engine.contracts import DeliveryResult, Ending, Event, Slowed
+from bulkmail.engine.contracts import Ending, Event, ResultBatch, Slowed
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError, OutboxError, SendingPaused
 from bulkmail.model.hold import Hold
@@ -106,7 +106,7 @@ class RestNote:
         """An event from the engine."""
         if isinstance(event, Hold):
             self._note(event)
-        elif self._is_noted and isinstance(event, DeliveryResult):
+        elif self._is_noted and isinstance(event, ResultBatch):
             self._clear()
         self._observe(event)
 

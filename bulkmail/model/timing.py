@@ -107,3 +107,11 @@ DISMISSALS_MERGED_WITHIN = 1.0
 
 LOGIN_RETRIED_AFTER = 60.0
 """Where the relay counts logins."""
+
+# -- telling observers
+
+OUTCOMES_TOLD_WITHIN = 0.2
+"""After which observers hear of acceptances, if not before."""
+
+LARGEST_BATCH = 512
+"""Acceptances that they are told of at once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bulkmail.engine.contracts import DeliveryResult, Outlet
+from bulkmail.engine.contracts import Outlet, ResultBatch
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.plan import Plan
 from bulkmail.model.address import Address
@@ -71,7 +71,12 @@ def run(outbox, events):
 
 def outcomes_of(events):
     """What each forward path came to in the end."""
-    return {e.delivery.forward_path: e.delivery.status.value for e in events if isinstance(e, DeliveryResult)}
+    return {
+        e.delivery.forward_path: e.delivery.status.value
+        for batch in events
+        if isinstance(batch, ResultBatch)
+        for e in batch.results
+    }
 
 
 async def test_copies_go_in_one_transaction(rows, run, events, extensions):
@@ -158,7 +163,9 @@ async def test_too_many_recipients_go_on_in_another_transaction(rows, run, event
     sizes = [len(message.forward_paths) for message in relay.messages]
     assert sum(sizes) == 20 and max(sizes) == 2
     assert set(outcomes_of(events).values()) == {"accepted"}
-    assert all(event.delivery.tries == 1 for event in events if isinstance(event, DeliveryResult))
+    assert all(
+        event.delivery.tries == 1 for batch in events if isinstance(batch, ResultBatch) for event in batch.results
+    )
     assert relay.sessions == 1
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 import anyio
 import pytest
 
-from bulkmail.engine.contracts import DeliveryResult, Notice, Outlet
+from bulkmail.engine.contracts import Notice, Outlet, ResultBatch
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.plan import Plan
 from bulkmail.model.errors import RelayError
@@ -51,7 +51,12 @@ def paths_of(*relays):
 
 def relay_of(events):
     """Address → the relay of its last try."""
-    return {e.delivery.forward_path: e.attempt.relay for e in events if isinstance(e, DeliveryResult)}
+    return {
+        e.delivery.forward_path: e.attempt.relay
+        for batch in events
+        if isinstance(batch, ResultBatch)
+        for e in batch.results
+    }
 
 
 def notices(events):

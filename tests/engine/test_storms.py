@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bulkmail.engine.contracts import DeliveryResult, Ending, Notice, Outlet
+from bulkmail.engine.contracts import DeliveryResult, Ending, Notice, Outlet, ResultBatch
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.plan import Plan
 from bulkmail.model.address import Address
@@ -232,7 +232,7 @@ class Trial:
             self.tally = box.tally().by_status
 
     def settled(self) -> list[DeliveryResult]:
-        return [event for event in self.events if isinstance(event, DeliveryResult)]
+        return [event for batch in self.events if isinstance(batch, ResultBatch) for event in batch.results]
 
     def events_of(self, kind: type[object]) -> list[object]:
         return [event for event in self.events if isinstance(event, kind)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockBuster
 
-from bulkmail.engine.contracts import DeliveryResult
+from bulkmail.engine.contracts import ResultBatch
 from bulkmail.model.job import Mark
 from bulkmail.model.pace import Durability
 from bulkmail.model.status import Status
@@ -74,12 +74,13 @@ async def send_all(people: Callable[[int], list[str]], make_engine: Callable[...
     marked: list[tuple[int, int]] = []
 
     def watch(event: object) -> None:
-        if isinstance(event, DeliveryResult) and event.delivery.status is Status.ACCEPTED:
-            reported.append((log_of(path).stat().st_size, event.delivery.id))
+        for result in event.results if isinstance(event, ResultBatch) else ():
+            if result.delivery.status is Status.ACCEPTED:
+                reported.append((log_of(path).stat().st_size, result.delivery.id))
 
     async with ScriptedRelay(extensions=("8BITMIME", "PIPELINING")) as relay:
         engine = make_engine(relay, connections=2)
-        object.__setattr__(engine._run.plan, "observe", watch)
+        engine._run.telling._observe = watch
         put = engine._run.journal.put
 
         def noting(entry, done):
