@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Self
 
+from bulkmail.engine.contracts import DeliveryResult, ResultBatch
 from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
@@ -62,3 +64,8 @@ class Single(Connection):
         if errors and isinstance(results[0], Fault):
             raise errors[0]
         return results[0]
+
+
+def results_of(events: Iterable[object]) -> list[DeliveryResult]:
+    """The outcomes that an observer was told of."""
+    return [result for event in events if isinstance(event, ResultBatch) for result in event.results]

@@ -13,6 +13,7 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.status import Status
 from bulkmail.testing import Drop, Hang, Late, Reset, ScriptedRelay
+from tests.connections import results_of
 
 SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))
 
@@ -41,7 +42,7 @@ async def test_run_delivers_to_all_once(people, make_engine, outbox, events):
     assert ending.error is None and not ending.was_stopped
     assert paths_of(relay) == sorted(addresses)
     assert outbox.tally().by_status == {Status.ACCEPTED: 200}
-    assert len([event for batch in events if isinstance(batch, ResultBatch) for event in batch.results]) == 200
+    assert len(results_of(events)) == 200
     assert relay.violations == []
 
 
@@ -88,12 +89,7 @@ async def test_greylisted_recipients_are_accepted_at_the_second_try(people, make
     async with ScriptedRelay(rcpt=only_first("450 4.7.1 greylisted", "@")) as relay:
         await make_engine(relay, pace=SOON).run()
     assert outbox.tally().by_status == {Status.ACCEPTED: 10}
-    tries = {
-        e.delivery.forward_path: e.delivery.tries
-        for batch in events
-        if isinstance(batch, ResultBatch)
-        for e in batch.results
-    }
+    tries = {e.delivery.forward_path: e.delivery.tries for e in results_of(events)}
     assert set(tries.values()) == {2}
 
 
@@ -140,9 +136,7 @@ async def test_session_that_the_server_closed_while_idle_costs_nothing(people, m
     async with ScriptedRelay(mail=only_second_of_session(), end=closing) as relay:
         await make_engine(relay, connections=1, pace=SOON).run()
     assert paths_of(relay) == sorted(addresses)
-    assert all(
-        event.delivery.tries == 1 for batch in events if isinstance(batch, ResultBatch) for event in batch.results
-    )
+    assert all(event.delivery.tries == 1 for event in results_of(events))
     assert outbox.tally().by_status == {Status.ACCEPTED: 12}
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 import anyio
 import pytest
 
-from bulkmail.engine.contracts import Notice, Outlet, ResultBatch
+from bulkmail.engine.contracts import Notice, Outlet
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.plan import Plan
 from bulkmail.model.errors import RelayError
@@ -20,7 +20,7 @@ from bulkmail.model.route import Route
 from bulkmail.model.status import Status
 from bulkmail.outbox.sending import OutboxStore
 from bulkmail.testing import Drop, Hang, Late, ManualClock, ScriptedRelay
-from tests.connections import Single
+from tests.connections import Single, results_of
 from tests.engine.conftest import compose
 
 SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))
@@ -51,12 +51,7 @@ def paths_of(*relays):
 
 def relay_of(events):
     """Address → the relay of its last try."""
-    return {
-        e.delivery.forward_path: e.attempt.relay
-        for batch in events
-        if isinstance(batch, ResultBatch)
-        for e in batch.results
-    }
+    return {e.delivery.forward_path: e.attempt.relay for e in results_of(events)}
 
 
 def notices(events):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bulkmail.engine.contracts import DeliveryResult, Ending, Notice, Outlet, ResultBatch
+from bulkmail.engine.contracts import DeliveryResult, Ending, Notice, Outlet
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.plan import Plan
 from bulkmail.model.address import Address
@@ -29,7 +29,7 @@ from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.opening import Timeouts
 from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.testing import ManualClock
-from tests.connections import Single
+from tests.connections import Single, results_of
 from tests.engine.conftest import compose
 from tests.examples import IN_CI
 
@@ -232,7 +232,7 @@ class Trial:
             self.tally = box.tally().by_status
 
     def settled(self) -> list[DeliveryResult]:
-        return [event for batch in self.events if isinstance(batch, ResultBatch) for event in batch.results]
+        return results_of(self.events)
 
     def events_of(self, kind: type[object]) -> list[object]:
         return [event for event in self.events if isinstance(event, kind)]

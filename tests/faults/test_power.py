@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockBuster
 
-from bulkmail.engine.contracts import ResultBatch
 from bulkmail.model.job import Mark
 from bulkmail.model.pace import Durability
 from bulkmail.model.status import Status
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
+from tests.connections import results_of
 
 PEOPLE = 24
 HEADER, FRAME_HEADER = 32, 24  # bytes of SQLite's write-ahead log
@@ -74,9 +74,8 @@ async def send_all(people: Callable[[int], list[str]], make_engine: Callable[...
     marked: list[tuple[int, int]] = []
 
     def watch(event: object) -> None:
-        for result in event.results if isinstance(event, ResultBatch) else ():
-            if result.delivery.status is Status.ACCEPTED:
-                reported.append((log_of(path).stat().st_size, result.delivery.id))
+        size, told = log_of(path).stat().st_size, results_of([event])
+        reported.extend((size, each.delivery.id) for each in told if each.delivery.status is Status.ACCEPTED)
 
     async with ScriptedRelay(extensions=("8BITMIME", "PIPELINING")) as relay:
         engine = make_engine(relay, connections=2)
