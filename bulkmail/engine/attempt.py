@@ -65,12 +65,22 @@ class Attempt(Transfer, eq=False, kw_only=True):
         run, booking, session = self.run, self.booking, self.session
         session.under_way -= 1
         if event.__class__ is Reply and event.stage is _END and 200 <= event.code < 300:
+            relay, may_wait = session.relay, session.under_way > 0
             took = run.clock.monotonic() - self.began
-            record_acceptance(run, booking, event, at=self.at, took=took, may_wait=session.under_way > 0)
+            delivery = accepted(booking.job.delivery, at=self.at)
+            attempt = deliveries.Attempt(self.at, took, relay.name, event, ACCEPTED)
+            _put(run, booking, delivery, attempt, may_wait=may_wait)
+            trip = run.breaker.accepted(delivery.id, event, copy_to=delivery.forward_path if delivery.is_copy else "")
+            if trip is not None:
+                _trips(run, trip)
+            if relay.strikes.struck:
+                relay.strikes.accepted()
+            if relay.is_on_trial or relay.is_reported or relay.health.failing_since is not None:
+                run.record_success(relay)
             if not session.carried:
-                session.relay.health.carried()
+                relay.health.carried()
             session.carried += 1
-            run.throttling.accepted(session.relay, booking.provider)
+            run.throttling.accepted(relay, booking.provider)
             return
         if self.is_lost:  # its end was not written
             run.scheduler.lost(booking)
@@ -174,22 +184,6 @@ def record(run: Run, booking: Booking, event: Reply | Fault, *, at: float, took:
     return decision
 
 
-def record_acceptance(run: Run, booking: Booking, reply: Reply, *, at: float, took: float, may_wait: bool) -> None:
-    """As `record()`, of a positive reply to the end of a message, and what follows from it for the relay.
-
-    `may_wait`: to be recorded with the next entry, because another message of the session is under way.
-    """
-    relay = booking.session.relay
-    delivery = accepted(booking.job.delivery, at=at)
-    _put(run, booking, delivery, deliveries.Attempt(at, took, relay.name, reply, ACCEPTED), may_wait=may_wait)
-    trip = run.breaker.accepted(delivery.id, reply, copy_to=delivery.forward_path if delivery.is_copy else "")
-    if trip is not None:
-        _trips(run, trip)
-    relay.strikes.accepted()
-    if relay.is_on_trial or relay.is_reported or relay.health.is_failing:
-        run.record_success(relay)
-
-
 def record_unmade(run: Run, booking: Booking, error: TemplateError) -> None:
     """No message can be made for a row: it is invalid, or, when it was tried before, rejected in our words."""
     job = booking.job
@@ -222,6 +216,8 @@ def _put_invalid(run: Run, booking: Booking, error: TemplateError) -> None:
 def _put(
     run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: deliveries.Attempt, *, may_wait: bool = False
 ) -> None:
+    """Records an outcome; `may_wait`: with the next entry, because another message of the session is under way."""
+
     def recorded(error: BaseException | None) -> None:
         """The outcome is durable, or will not be: then the row stays at its mark, which a later run finds in doubt."""
         run.unsettled -= 1

@@ -157,8 +157,12 @@ class Scheduler:
         relay.moved_at = self._clock.monotonic()
         if relay.provider_use.uncounted.pop(number, None) is None:
             relay.provider_use.end(number)
-        self.queues.settled(number, due_at=due_at)
-        if due_at is not None or not self.queues.out:
+        queues = self.queues
+        if due_at is None and not queues.stale:
+            queues.out.pop(number, None)
+        else:
+            queues.settled(number, due_at=due_at)
+        if due_at is not None or not queues.out:
             self._changed()
 
     def provider_of(self, job: Job) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from bulkmail.engine.attempt import MOST_COPIES, Attempt, GroupedAttempt, record_unmade
 from bulkmail.engine.prepare import Prepared
 from bulkmail.engine.relay_state import RelayState
@@ -14,7 +16,6 @@ from bulkmail.engine.worker_session import WorkerSession
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.feedback import ThrottleDecision
 from bulkmail.model.hold import Hold
-from bulkmail.model.message import Message
 from bulkmail.model.outcome import Scope
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.timing import IDLE_SESSION_KEPT, OTHER_RELAY_CHECKED_AFTER, SHORT_WAIT
@@ -221,22 +222,18 @@ class Worker:
                 except TemplateError as error:
                     record_unmade(run, booking, error)
                     continue
-            attempt = self._attempt(booking, message, first_at)
+            session.under_way += 1
+            attempt = Attempt(
+                message,
+                run=run,
+                session=session,
+                booking=booking,
+                conclude=self._conclude,
+                first_at=first_at,
+                at=run.clock.now(),
+                began=run.clock.monotonic(),
+            )
             return self._with_copies(attempt) if self._has_copies else attempt
-
-    def _attempt(self, booking: Booking, message: Message, first_at: float) -> Attempt:
-        run = self._run
-        self._session.under_way += 1
-        return Attempt(
-            message,
-            run=run,
-            session=self._session,
-            booking=booking,
-            conclude=self._conclude,
-            first_at=first_at,
-            at=run.clock.now(),
-            began=run.clock.monotonic(),
-        )
 
     def _may_go_on(self) -> bool:
         """Whether this worker may begin another message on the session it has."""
@@ -246,7 +243,9 @@ class Worker:
         if session.line is None or session.is_spent:
             return False
         now, health = run.clock.monotonic(), relay.health
-        return health.resume_at <= now and not health.is_crowded and not session.is_worn_at(now)
+        if health.resume_at > now or (run.shaper.has_fewer_connections and health.is_crowded):
+            return False
+        return not session.is_worn_at(now)
 
     def _with_copies(self, first: Attempt) -> Transfer:
         """`first` and, in the same transaction, the copies of its message that may go this instant."""
@@ -263,7 +262,8 @@ class Worker:
                     self._most_copies = 1  # each copy has a reverse path of its own, and so have those of other rows
                 refused = booking
                 break
-            attempts.append(self._attempt(booking, copy, prepared.first_at))
+            self._session.under_way += 1
+            attempts.append(replace(first, message=copy, booking=booking, first_at=prepared.first_at, own={}))
             message = both
         scheduler.queues.release_copies(first.booking.job)
         if refused is not None:

@@ -148,10 +148,10 @@ class WorkerSession:
 
     def is_worn_at(self, now: float) -> bool:
         """As `is_worn`, of a session that is open at `now` (monotonic seconds)."""
-        relay = self.relay
+        relay, line = self.relay, self.line
         if self.use.full or now - self._opened_at >= relay.session_age:
             return True
-        return self.line is not None and self.line.transactions >= relay.messages_per_session
+        return line is not None and line.transactions >= relay.messages_per_session
 
     def rests(self, line: Connection) -> None:
         """Nothing is under way on `line`: it is kept for the next message, or dropped if it takes none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 
 import msgspec
@@ -57,9 +57,8 @@ def encode_fields(fields: Mapping[str, object], *, place: Place | None) -> bytes
         ) from error
 
 
-def decode_fields(data: bytes) -> dict[str, object]:
-    """The cells that `encode_fields` wrote."""
-    return _from_json(data)
+decode_fields: Callable[[bytes], dict[str, object]] = _from_json
+"""The cells that `encode_fields` wrote."""
 
 
 def decode_recipient(address: str, *, name: str, fields: bytes, source: str, line: int) -> Recipient:

@@ -267,5 +267,6 @@ def _job(columns: tuple) -> Job:  # type: ignore[type-arg]
     delivery = Delivery(number, row, path, STATUS_OF[status], attempts, tries, due_at, first_at, bool(is_copy))
     recipient = None
     if content is None:
-        recipient = decode_recipient(address, name=name, fields=fields, source=source, line=line)
+        local, _, domain = address.rpartition("@")  # as `decode_recipient()`: this is done for each message
+        recipient = Recipient(Address(local, domain), name, decode_fields(fields), Place(source, line))
     return Job(delivery, recipient, content, digest, bool(in_doubt_before), reverse_path, message_id or marked_id)

@@ -358,7 +358,8 @@ class Outbox:
                 if self._has_begun and self.store.is_open:
                     accepted = self._settler.append(self.store, entries, now=now)
                     if accepted is not None:
-                        self._running.accepted(accepted)
+                        if accepted:
+                            self._running.accepted(accepted)
                         return
                 with self.store.writing() as connection:
                     if not self._has_begun:

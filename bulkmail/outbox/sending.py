@@ -116,7 +116,14 @@ class OutboxStore:
         except Exception as error:
             self._failure = error
             raise
-        self._recorded(entries)
+        claimed = self._claimed
+        for entry in entries:
+            if entry.__class__ is Settlement and entry.delivery.status is Status.ACCEPTED:
+                claimed.pop(entry.delivery.id, None)
+            elif entry.__class__ is not Mark:
+                self._recorded((entry,))
+        if self._folding is None:
+            self._fold_soon()
         return EVERYTHING
 
     def _record(self, entries: Sequence[Written | Fold]) -> None:
@@ -132,9 +139,7 @@ class OutboxStore:
     def _recorded(self, entries: Sequence[Written | Fold]) -> None:
         """These are durable: what has an outcome is not claimed any more."""
         for entry in entries:
-            if entry.__class__ is Mark:
-                continue
-            if entry.__class__ is Settlement:
+            if isinstance(entry, Settlement):
                 delivery = entry.delivery
                 if delivery.status is Status.PENDING and delivery.due_at == 0:
                     self._comes_back(delivery.id)
@@ -142,7 +147,11 @@ class OutboxStore:
                     self._claimed.pop(delivery.id, None)
             elif isinstance(entry, Invalidation):
                 self._claimed.pop(entry.delivery_id, None)
-        if self._folding is None and self._outbox.has_unfolded:
+        if self._folding is None:
+            self._fold_soon()
+
+    def _fold_soon(self) -> None:
+        if self._outbox.has_unfolded:
             self._folding = asyncio.get_running_loop().call_later(FOLDED_AFTER, self._fold)
 
     def _fold(self) -> None:

@@ -18,7 +18,7 @@ from bulkmail.outbox.encoding import STATUS_OF, attempt_columns, storable
 from bulkmail.outbox.entries import Fold
 from bulkmail.outbox.overruling import put_back
 from bulkmail.outbox.store import Store, explained
-from bulkmail.outbox.turns import FOLD, Accepted, Marked, Outcome, Released, Turns
+from bulkmail.outbox.turns import APPEND, FOLD, Accepted, Marked, Outcome, Released, Turns, encode_entries
 
 _MARK = """
     UPDATE delivery SET ending_at = ?, message_id = ?, first_at = ?, digest = ?, ending_relay = ?
@@ -147,7 +147,7 @@ class Settler:
             else:
                 return None
         try:
-            turns.append(store.connection, new)
+            store.connection.execute(APPEND, (encode_entries(new),))
         except sqlite3.Error as error:
             raise explained(error, store.name) from error
         for mark in marked:

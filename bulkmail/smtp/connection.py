@@ -241,8 +241,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _tell(self) -> None:
         """The owner of each message that was decided."""
-        while self._protocol.settled:
-            settled, self._protocol.settled = self._protocol.settled, []
+        protocol = self._protocol
+        while protocol.settled:
+            settled, protocol.settled = protocol.settled, []
             for transfer in settled:
                 assert transfer.result is not None  # noqa: S101
                 transfer.decided(transfer.result)

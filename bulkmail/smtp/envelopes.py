@@ -71,7 +71,7 @@ def plain_envelope(message: Message, capabilities: Capabilities, wishes: Wishes)
         return b""
     if (limit := capabilities.size_limit) is None:
         return f"MAIL FROM:<{reverse}>\r\nRCPT TO:<{forward}>\r\nDATA\r\n".encode()
-    size = message.size_bytes
+    size = sum(map(len, message.buffers))  # `message.size_bytes`, without another call a message
     if limit and size > limit:
         return b""
     return f"MAIL FROM:<{reverse}> SIZE={size}\r\nRCPT TO:<{forward}>\r\nDATA\r\n".encode()
