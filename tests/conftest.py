@@ -18,6 +18,7 @@ from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.recipient import Place, Recipient
+from tests.faults.core_settings import draw_seed
 from tests.servers.exim import run_exim
 from tests.servers.kept import MailServer
 from tests.servers.postfix import run_postfix
@@ -37,6 +38,16 @@ settings.register_profile(
 )
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
 settings.load_profile(PROFILE)
+
+
+def pytest_report_header() -> str:
+    """What a run that failed is repeated with."""
+    return f"settings of the core: TESTED_SEED={draw_seed()}"
+
+
+def pytest_configure() -> None:
+    draw_seed()  # before workers start, which are to draw as this process does
+
 
 SERVERS = {"postfix", "exim", "smtp_sink"}
 
