@@ -3,8 +3,8 @@
 Two public sets, fetched into FOLDER when they are not there, and never shipped with bulkmail:
 
 - the mails of Sisimai (BSD-2-Clause, repository set-of-emails), with what Sisimai itself (repository p5-sisimai, needs
-  Perl with JSON) says of each as the truth.  The words of data/bounces.toml were made with the mails of even numbers in
-  sight, and from wordings that are known otherwise; the odd ones measure them.
+  Perl with JSON and Class::Accessor::Lite) says of each as the truth.  The words of data/bounces.toml were made with
+  the mails of even numbers in sight, and from wordings that are known otherwise; the odd ones measure them.
 - the mails of flufl.bounce (Apache-2.0, from its source distribution, by pip), with the addresses in its own tests.
 """
 
@@ -97,6 +97,8 @@ def truth_of(mails: Path, folder: Path) -> list[dict[str, Any]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
+        if b'"reason"' not in said.stdout:
+            raise SystemExit("Sisimai reads nothing here: perl -MJSON -MClass::Accessor::Lite -e 1")
         kept.write_bytes(said.stdout)
     return [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
 

@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import bulkmail
 from bulkmail.engine.contracts import Ending
 from bulkmail.engine.engine import Engine
-from bulkmail.model.mailbox_provider import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import Quota
 from bulkmail.model.rate import Rate
+from bulkmail.model.route import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.testing import ScriptedRelay
 
 Function = tuple[str, str, str]  # room, module, name

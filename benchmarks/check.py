@@ -21,7 +21,7 @@ from bulkmail.checks.tried_messages import MessageCheck
 from bulkmail.cli.program import COLLECTED_AFTER
 from bulkmail.mailing.ordering import check
 from bulkmail.message.compose.composer import Composer
-from bulkmail.model.keys import NO_KEYS
+from bulkmail.model.campaign import NO_KEYS
 from bulkmail.model.recipient import Recipient
 from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.recipients.list_source import open_list

@@ -18,9 +18,9 @@ from collections import Counter
 from pathlib import Path
 
 from bulkmail.message.unsubscribe import make_token
-from bulkmail.model.address import Address
+from bulkmail.model.recipient import Address
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import EntryQuery
-from bulkmail.suppression.store import SqliteSuppressions
 
 KEY = "0123456789abcdef0123"
 BODY = b"List-Unsubscribe=One-Click"

@@ -32,9 +32,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.compose.mime_plan import make_plan
 from bulkmail.message.dkim import Signer, Signers
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Dkim, Template
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Secret
 
 MESSAGES = 2000

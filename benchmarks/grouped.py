@@ -21,8 +21,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bulkmail.model.status import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.tally import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
 
 MOST_BYTES = 120e6
 STEP = 0.1  # seconds between two looks

@@ -27,13 +27,13 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bulkmail.model.message import Envelope, Message
+from bulkmail.model.delivery import Envelope, Message
+from bulkmail.model.outcome import Fault, Reply
 from bulkmail.model.relay import Relay
-from bulkmail.model.reply import Fault, Reply
 from bulkmail.smtp.connection import Connection
 from bulkmail.smtp.opening import Access
 from bulkmail.smtp.peer_policy import PeerPolicy
-from bulkmail.smtp.transfer import Transfer
+from bulkmail.smtp.transaction import Transfer
 
 Shares = list[list[Message]]  # what each session carries
 Way = Callable[[int, Shares], Awaitable[None]]

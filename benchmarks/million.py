@@ -32,8 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import blast
 
-from bulkmail.model.status import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.tally import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.servers.sinks import Sink, run_sink
 
 LARGEST_GROWTH = 20e6  # bytes that the long list may take more than the short one

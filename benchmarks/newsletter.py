@@ -17,9 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import css_inline
 
 from bulkmail.message.compose.composer import Composer
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 
 MESSAGES = 300
 ROUNDS = 7

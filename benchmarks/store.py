@@ -19,9 +19,8 @@ from bulkmail.cluster.loading import LoadedRow, load
 from bulkmail.cluster.schema import create
 from bulkmail.cluster.session import Session
 from bulkmail.cluster.store import ClusterStore
-from bulkmail.model.delivery import Attempt, accepted
-from bulkmail.model.job import Mark, Settlement
-from bulkmail.model.reply import Reply, Stage
+from bulkmail.model.delivery import Attempt, Mark, Settlement, accepted
+from bulkmail.model.outcome import Reply, Stage
 from bulkmail.model.verdict import ACCEPTED
 from tests.outbox.making import make_recipient
 from tests.servers.postgresql import run_postgresql

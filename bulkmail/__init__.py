@@ -21,41 +21,45 @@ if TYPE_CHECKING:
     from bulkmail.mailing.library import compose as compose
     from bulkmail.mailing.library import send as send
     from bulkmail.mailing.library import send_sync as send_sync
+    from bulkmail.mailing.operator import cancel as cancel
+    from bulkmail.mailing.operator import stop as stop
     from bulkmail.mailing.program import DeliveryResults as DeliveryResults
     from bulkmail.mailing.program import SendingStopped as SendingStopped
-    from bulkmail.mailing.stopping import cancel as cancel
-    from bulkmail.mailing.stopping import stop as stop
+    from bulkmail.mailing.pulse import SendingProgress as SendingProgress
     from bulkmail.message.unsubscribe import read_unsubscribe as read_unsubscribe
     from bulkmail.message.unsubscribe import verify_unsubscribe as verify_unsubscribe
     from bulkmail.message.verp import decode_verp as decode_verp
-    from bulkmail.model.address import Address as Address
     from bulkmail.model.campaign import Attachment as Attachment
     from bulkmail.model.campaign import Campaign as Campaign
     from bulkmail.model.campaign import Dkim as Dkim
     from bulkmail.model.campaign import InlineImage as InlineImage
+    from bulkmail.model.campaign import Keys as Keys
     from bulkmail.model.campaign import RowAttachment as RowAttachment
     from bulkmail.model.campaign import Template as Template
     from bulkmail.model.campaign import Unsubscribe as Unsubscribe
+    from bulkmail.model.errors import AddressError as AddressError
     from bulkmail.model.errors import BulkmailError as BulkmailError
     from bulkmail.model.errors import ChecksFailed as ChecksFailed
     from bulkmail.model.errors import ConfigError as ConfigError
+    from bulkmail.model.errors import EmptyList as EmptyList
     from bulkmail.model.errors import ListError as ListError
+    from bulkmail.model.errors import OutboxBusy as OutboxBusy
     from bulkmail.model.errors import OutboxError as OutboxError
     from bulkmail.model.errors import RelayError as RelayError
     from bulkmail.model.errors import SendingPaused as SendingPaused
     from bulkmail.model.errors import SuppressionError as SuppressionError
     from bulkmail.model.errors import TemplateError as TemplateError
-    from bulkmail.model.keys import Keys as Keys
     from bulkmail.model.pace import Pace as Pace
     from bulkmail.model.quota import Quota as Quota
     from bulkmail.model.rate import Rate as Rate
+    from bulkmail.model.recipient import Address as Address
     from bulkmail.model.recipient import Recipient as Recipient
     from bulkmail.model.relay import Relay as Relay
     from bulkmail.model.relay import Secret as Secret
     from bulkmail.model.retry import Backoff as Backoff
     from bulkmail.model.retry import RetryPolicy as RetryPolicy
     from bulkmail.model.route import Route as Route
-    from bulkmail.model.status import Status as Status
+    from bulkmail.model.tally import Status as Status
     from bulkmail.recipients.list_reading import ListOptions as ListOptions
     from bulkmail.report.report import Report as Report
     from bulkmail.settings.suppressions import SuppressionSettings as SuppressionSettings
@@ -63,7 +67,8 @@ if TYPE_CHECKING:
     from bulkmail.smtp.trace import ConversationLine as ConversationLine
 
 _HOMES = {
-    "Address": "model.address",
+    "Address": "model.recipient",
+    "AddressError": "model.errors",
     "Attachment": "model.campaign",
     "BulkmailError": "model.errors",
     "Backoff": "model.retry",
@@ -74,12 +79,14 @@ _HOMES = {
     "DeliveryResults": "mailing.program",
     "Dkim": "model.campaign",
     "ChecksFailed": "model.errors",
-    "Keys": "model.keys",
+    "EmptyList": "model.errors",
+    "Keys": "model.campaign",
     "InlineImage": "model.campaign",
     "ListError": "model.errors",
     "ListOptions": "recipients.list_source",
     "Mailer": "mailing.library",
     "NothingToSend": "mailing.checking",
+    "OutboxBusy": "model.errors",
     "OutboxError": "model.errors",
     "Pace": "model.pace",
     "Quota": "model.quota",
@@ -93,21 +100,22 @@ _HOMES = {
     "Secret": "model.relay",
     "RowAttachment": "model.campaign",
     "SendingPaused": "model.errors",
+    "SendingProgress": "mailing.pulse",
     "SendingStopped": "mailing.program",
     "DeliveryResult": "engine.contracts",
-    "Status": "model.delivery",
+    "Status": "model.tally",
     "SuppressionError": "model.errors",
     "SuppressionSettings": "settings.suppressions",
     "Template": "model.campaign",
     "TemplateError": "model.errors",
     "Unsubscribe": "model.campaign",
-    "cancel": "mailing.stopping",
+    "cancel": "mailing.operator",
     "decode_verp": "message.verp",
     "compose": "mailing.library",
     "read_unsubscribe": "message.unsubscribe",
     "send": "mailing.library",
     "send_sync": "mailing.library",
-    "stop": "mailing.stopping",
+    "stop": "mailing.operator",
     "verify_unsubscribe": "message.unsubscribe",
 }
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
-from collections.abc import Callable, Iterator
+import random
+import re
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +17,10 @@ from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 from msgspec import structs
 
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
-from bulkmail.model.message import Envelope, Message
-from bulkmail.model.recipient import Place, Recipient
-from tests.faults.core_settings import draw_seed
+from bulkmail.model.delivery import Envelope, Message
+from bulkmail.model.recipient import Address, Place, Recipient
+from tests.chance import SEED, chance
 from tests.servers.exim import run_exim
 from tests.servers.kept import MailServer
 from tests.servers.postfix import run_postfix
@@ -39,17 +41,60 @@ settings.register_profile(
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
 settings.load_profile(PROFILE)
 
+# --- which tests run --------------------------------------------------------------------------------------------------
 
-def pytest_report_header() -> str:
-    """What a run that failed is repeated with."""
-    return f"settings of the core: TESTED_SEED={draw_seed()}"
+LEFT_OUT = ("slow", "crash", "real")  # by the mark expression of pyproject.toml; `pytest -m ''` runs all
+BY_DEFAULT = " and ".join(f"not {mark}" for mark in LEFT_OUT)
+# As every module of slow tests says it, in the first column.
+WHOLE_MODULE = re.compile(rf"^pytestmark = .*\bpytest\.mark\.(?:{'|'.join(LEFT_OUT)})\b", re.MULTILINE)
+SERVERS = {"postfix", "exim", "smtp_sink", "postgresql"}
 
 
-def pytest_configure() -> None:
-    draw_seed()  # before workers start, which are to draw as this process does
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Take all cores where no test is named and no number of processes: `pytest` alone."""
+    if hasattr(config, "workerinput") or config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return
+    option = config.option
+    if config.pluginmanager.hasplugin("xdist") and not (option.usepdb or option.collectonly or option.tx):
+        if option.numprocesses is None:
+            option.numprocesses = "auto"
+        if option.dist == "no":
+            option.dist = "worksteal"
 
 
-SERVERS = {"postfix", "exim", "smtp_sink"}
+def pytest_configure(config: pytest.Config) -> None:
+    """A test or file that is named is meant, whatever its marks."""
+    if hasattr(config, "workerinput") or config.option.markexpr != BY_DEFAULT:
+        return
+    named = config.args if config.args_source is pytest.Config.ArgsSource.ARGS else []
+    if named and all(".py" in argument for argument in named):
+        config.option.markexpr = ""
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    which = config.option.markexpr or "all"
+    if which == BY_DEFAULT:
+        which = f"none that are {', '.join(LEFT_OUT)}; pytest -m '' runs all"
+    return f"tests: {which}\nfaults: BULKMAIL_SEED={SEED}"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import a module all of whose tests are left out by default."""
+    if config.option.markexpr != BY_DEFAULT or collection_path.suffix != ".py":
+        return None
+    return bool(WHOLE_MODULE.search(collection_path.read_text(encoding="utf-8"))) or None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Ten thousand tests that stay are no garbage: looking through them again and again is a fifth of collecting."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -84,11 +129,12 @@ def loop_watch() -> BlockBuster:
     """
     watch = BlockBuster("bulkmail")
     excepted = [module for room in ("outbox", "sandbox") for module in (PACKAGE / room).rglob("*.py")]
-    excepted += [PACKAGE / "message" / "attachments" / "enclosures.py", PACKAGE / "mailing" / "feed.py"]
+    excepted += [PACKAGE / "message" / "attachments" / "enclosures.py"]
     excepted += [PACKAGE / "cluster" / "database.py"]  # where the driver looks for ~/.pgpass each time it connects
     for function in watch.functions.values():
         for module in excepted:
             function.can_block_in(module.relative_to(PACKAGE.parent).as_posix(), _Every())
+        function.can_block_in("bulkmail/mailing/rows.py", {"_fetch_turn", "fetch_all"})
     return watch
 
 
@@ -120,6 +166,15 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
     monkeypatch.delenv("BULKMAIL_SUPPRESSIONS", raising=False)
     return folder
+
+
+# --- chance ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """When faults come: the same for a test each time, another by BULKMAIL_SEED."""
+    return chance(request.node.name)
 
 
 # --- nouns and their factories ---------------------------------------------------------------------------------------

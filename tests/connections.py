@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from typing import Any, Self
 
 from bulkmail.engine.contracts import DeliveryResult, ResultBatch
-from bulkmail.model.message import Message
+from bulkmail.model.delivery import Message
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.relay import Relay
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.connection import Connection
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.opening import Access
 from bulkmail.smtp.peer_policy import PeerPolicy
-from bulkmail.smtp.transfer import Done, Mark, Transfer
+from bulkmail.smtp.replies import Capabilities
+from bulkmail.smtp.transaction import Done, Mark, Transfer
 
 
 class Single(Connection):

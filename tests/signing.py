@@ -11,8 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from bulkmail.model.campaign import Dkim
-from bulkmail.model.keys import Keys
+from bulkmail.model.campaign import Dkim, Keys
 from bulkmail.model.relay import Secret
 
 RSA, ED25519 = Dkim("shop.example", "rsa"), Dkim("shop.example", "ed")

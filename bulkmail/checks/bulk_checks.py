@@ -11,8 +11,8 @@ from bulkmail.checks.evidence import Evidence, Found
 from bulkmail.message.compose.composer import Rendered
 from bulkmail.message.verp import TOKEN
 from bulkmail.model.campaign import Unsubscribe
-from bulkmail.model.intake_duty import REFUSE_AFTER, say_overdue
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.feedback_event import REFUSE_AFTER, say_overdue
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.relay import is_this_machine
 from bulkmail.probe.dns_records import is_aligned
 

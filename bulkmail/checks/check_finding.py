@@ -7,7 +7,7 @@ from dataclasses import field
 from enum import Enum
 
 from bulkmail.model.errors import ChecksFailed
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 
 SHOWN = 5  # lines of the list named in one finding
 

@@ -10,12 +10,11 @@ from bulkmail.checks.check_finding import Finding, Hits, Severity
 from bulkmail.checks.html_flaws import Flaw, look_over, merge
 from bulkmail.checks.row_checks import Repeats, RowCheck
 from bulkmail.checks.tried_messages import MessageCheck
-from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.campaign import Campaign, is_template
 from bulkmail.model.errors import AddressError
-from bulkmail.model.intake_duty import MANY
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.recipient import Place
+from bulkmail.model.feedback_event import MANY
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.recipient import Address, Place, parse_mailbox
 from bulkmail.model.tally import MOST_INVALID, Tally
 from bulkmail.recipients.remarks import Remarks
 

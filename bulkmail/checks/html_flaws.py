@@ -17,8 +17,7 @@ from bulkmail.message.html.scanner import VOID, Attribute, Element, EndTag, Rema
 from bulkmail.message.template.tags import PLACE, Masked, TagKind, mask
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import TemplateError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.model.recipient import Place
 from bulkmail.text import printable
 

@@ -6,9 +6,9 @@ import html.entities
 import re
 
 from bulkmail.message.template.tags import PLACE
-from bulkmail.model.address import parse_mailbox
 from bulkmail.model.errors import AddressError
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
+from bulkmail.model.recipient import parse_mailbox
 from bulkmail.text import close_matches, printable
 
 _LONGEST = 40  # characters of what is quoted

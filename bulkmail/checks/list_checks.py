@@ -15,7 +15,7 @@ from bulkmail.message.template.constants import read_values
 from bulkmail.message.template.field_names import FUNCTIONS
 from bulkmail.message.template.template_errors import EnclosureError, UndefinedField
 from bulkmail.model.errors import TemplateError
-from bulkmail.model.variants import FIELD as VARIANT
+from bulkmail.model.recipient import FIELD as VARIANT
 from bulkmail.recipients.columns import listed
 from bulkmail.recipients.remarks import SeenLines
 from bulkmail.text import count, printable, suggest

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from bulkmail.checks.check_finding import Hits, Severity
 from bulkmail.checks.evidence import Evidence, Found
 from bulkmail.checks.tried_messages import LONGEST_SUBJECT
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.text import count, printable
 
 MOST = 5  # findings of one kind

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import datetime
 
-from bulkmail.model.advice import ADVICE, advice
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.outcome import Reason
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.outcome import ADVICE, Breakage, Fault, Reason, Reply, Stage, advice
 from bulkmail.model.relay import Relay, Tls
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.probe.certificate import Certificate
 from bulkmail.probe.relay_probe import Clue, Login, RelayFacts
-from bulkmail.smtp.tls import relay_url, wrong_mode
+from bulkmail.smtp.opening import relay_url, wrong_mode
 
 
 @dataclass(frozen=True, slots=True)

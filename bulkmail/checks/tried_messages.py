@@ -10,11 +10,9 @@ from typing import Protocol, TypeVar
 from bulkmail.checks.check_finding import Hits
 from bulkmail.checks.leftovers import ODD_CELLS, damage, dead, is_worth_a_look, leftover
 from bulkmail.message.compose.composer import Rendered, TriedMessage
-from bulkmail.model.address import Address
 from bulkmail.model.errors import TemplateError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.recipient import Place, Recipient, RowFields, StoredRow
+from bulkmail.model.lazy import dataclass, lazy_pattern
+from bulkmail.model.recipient import Address, Place, Recipient, RowFields, StoredRow
 from bulkmail.text import printable
 
 K = TypeVar("K")

@@ -11,9 +11,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from bulkmail.cli.pulse import Pulse
 from bulkmail.cli.words import about, outcomes, pace, say_waiting, sessions, slowed
 from bulkmail.engine.contracts import Event, Notice
+from bulkmail.mailing.pulse import Pulse
 from bulkmail.model.schedule import Planned
 from bulkmail.text import printable
 

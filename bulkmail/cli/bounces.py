@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import click
 
 from bulkmail.cli.program import json_option, note_result
+from bulkmail.cli.which_list import chosen_list, store_option
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun
-from bulkmail.model.secret_source import SecretKind, SecretSource
+from bulkmail.model.relay import SecretKind, SecretSource
 from bulkmail.model.tally import EXIT_OK
-from bulkmail.settings.suppressions import user_file
+from bulkmail.settings.suppressions import SuppressionSettings, user_file
 from bulkmail.settings.user_tables import BounceMailbox, load_mailboxes
 from bulkmail.text import count, printable
 
@@ -85,6 +86,7 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Show what was found; store, move and delete nothing.")
 @click.option("--unmatched", is_flag=True, help="List mail read before that matched no message.")
 @click.option("--show", type=click.IntRange(min=1), metavar="EVENT", help="Print the report of an event as received.")
+@store_option
 @json_option
 def command(
     stream: str | None,
@@ -99,6 +101,7 @@ def command(
     dry_run: bool,
     unmatched: bool,
     show: int | None,
+    store: str,
 ) -> int:
     """Read bounces, spam complaints and unsubscribe requests, and match them to the messages of past runs.
 
@@ -108,7 +111,7 @@ def command(
     if unmatched or show is not None:
         if stream or urls or maildirs or mboxes or (unmatched and show is not None):
             raise ConfigError("--unmatched and --show read no mail", hint="leave the other flags out")
-        return _list_unmatched() if show is None else _show(show)
+        return _list_unmatched(store) if show is None else _show(show, store)
     if stream not in (None, "-"):
         raise ConfigError(
             f"{stream}: is not a place to read mail from", hint="write - for standard input, or --mbox FILE"
@@ -136,6 +139,7 @@ def command(
             is_stream=stream is not None,
             watch=watch,
             is_dry=dry_run,
+            chosen=chosen_list(None, store),
         )
 
 
@@ -158,18 +162,17 @@ def _read(
     is_stream: bool,
     watch: bool,
     is_dry: bool,
+    chosen: SuppressionSettings,
 ) -> int:
     from bulkmail.mailbox.mail_files import StreamSource, is_terminal
     from bulkmail.mailing.intake import Intake
-    from bulkmail.mailing.suppression_sources import open_settings
-    from bulkmail.mailing.token_keys import verifier_of
-    from bulkmail.settings.suppressions import load_suppressions
+    from bulkmail.mailing.suppression_list import open_settings, verifier_of
     from bulkmail.settings.user_tables import load_serve_keys
 
     if is_stream and is_terminal(sys.stdin.buffer):
         raise ConfigError("standard input is a terminal", hint="bulkmail bounces - < MAIL, or name a mailbox")
     with ExitStack() as opened:
-        store = opened.enter_context(open_settings(load_suppressions()))
+        store = opened.enter_context(open_settings(chosen))
         places = None if is_dry else store
         sources: list[MailSource] = [StreamSource(sys.stdin.buffer)] if is_stream else []
         sources += [source_of(mailbox, places, is_dry=is_dry) for mailbox in mailboxes]
@@ -253,12 +256,11 @@ def source_of(mailbox: BounceMailbox, places: ReadingPlaces | None, *, is_dry: b
     return MboxSource(mailbox.mbox or Path(), then=then)
 
 
-def _list_unmatched() -> int:
+def _list_unmatched(url: str) -> int:
     """What was kept without effect, the newest first."""
-    from bulkmail.mailing.suppression_sources import open_settings
-    from bulkmail.settings.suppressions import load_suppressions
+    from bulkmail.mailing.suppression_list import open_settings
 
-    with open_settings(load_suppressions()) as store:
+    with open_settings(chosen_list(None, url)) as store:
         found = store.unmatched(MOST_SHOWN)
     listed = [
         {
@@ -285,12 +287,11 @@ def _list_unmatched() -> int:
     return EXIT_OK
 
 
-def _show(number: int) -> int:
+def _show(number: int, url: str) -> int:
     """The report of one event, as it came; what could steer a terminal is left out there."""
-    from bulkmail.mailing.suppression_sources import open_settings
-    from bulkmail.settings.suppressions import load_suppressions
+    from bulkmail.mailing.suppression_list import open_settings
 
-    with open_settings(load_suppressions()) as store:
+    with open_settings(chosen_list(None, url)) as store:
         found = store.event(number)
     if found is None:
         raise ConfigError(f"there is no event {number}", hint="bulkmail bounces --unmatched lists some")
@@ -306,8 +307,8 @@ def _show(number: int) -> int:
 
 def _named_run(argument: str) -> KnownRun:
     """The run that `--run` names, for a register that does not know it yet."""
-    from bulkmail.mailing.token_keys import known_run
-    from bulkmail.outbox.reader import OutboxReader
+    from bulkmail.mailing.suppression_list import known_run
+    from bulkmail.outbox.outbox_reader import OutboxReader
     from bulkmail.settings.runs import find_run
 
     path = find_run(argument, rehearsals=False).resolve()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import click
 
+from bulkmail.cli.in_store import StorePlace, store_option
+from bulkmail.cli.in_store import cancel as cancel_in_store
 from bulkmail.cli.running import run_async
-from bulkmail.mailing.stopping import CANCEL_WAIT, cancel
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.mailing.operator import CANCEL_WAIT, cancel
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.runs import find_run
 from bulkmail.text import count
 
 EPILOG = """\b
-Example:
+Examples:
   bulkmail cancel newsletter
+  bulkmail cancel newsletter --store
 """
 
 
@@ -27,11 +30,16 @@ Example:
     metavar="SECONDS",
     help="How long to wait for a run that is being sent to end.",
 )
-def command(run: str, yes: bool, wait: float) -> None:
+@store_option
+def command(run: str, yes: bool, wait: float, store: str | None) -> None:
     """Cancel a run. Recipients not yet sent to are skipped.
 
-    RUN is an outbox file, or a campaign (its latest run). A run that is being sent is stopped first.
+    RUN is an outbox file, or a campaign (its latest run); with --store the name of a campaign there. A run that is
+    being sent is stopped first.
     """
+    if store is not None:
+        cancel_in_store(StorePlace(store), run, yes=yes, wait=wait)
+        return
     path = find_run(run, rehearsals=False)
     with OutboxReader.open(path) as reader:
         left, is_running = reader.tally().open, reader.is_running is not None

@@ -20,12 +20,11 @@ from bulkmail.cli.running import password_prompt
 from bulkmail.mailing.checking import Online
 from bulkmail.mailing.following import FollowUp
 from bulkmail.mailing.ordering import Checked, check
-from bulkmail.mailing.planned_times import say_plan
+from bulkmail.mailing.permits import say_plan
+from bulkmail.model.campaign import Keys
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.keys import Keys
 from bulkmail.model.relay import Secret
-from bulkmail.model.status import Status
-from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK
+from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK, Status
 from bulkmail.settings.allowed_commands import commands_in, home_of, refuse_unallowed
 from bulkmail.settings.secrets import find_keys, find_passwords
 from bulkmail.settings.settings import Settings, load

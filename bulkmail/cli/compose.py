@@ -23,10 +23,10 @@ from bulkmail.mailing.ordering import Order, order_mailing
 from bulkmail.mailing.previous_run import Past
 from bulkmail.mailing.relays import look_at_relay
 from bulkmail.mailing.rows import GivenRows
-from bulkmail.model.address import parse_mailbox, parse_mailboxes
+from bulkmail.model.campaign import NO_KEYS
 from bulkmail.model.errors import AddressError, BulkmailError, ConfigError
-from bulkmail.model.keys import NO_KEYS
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.recipient import parse_mailbox, parse_mailboxes
 from bulkmail.model.relay import Kind, Secret
 from bulkmail.model.route import Route
 from bulkmail.model.tally import EXIT_NOTHING_SENT

@@ -18,7 +18,7 @@ import click
 
 from bulkmail.cli.running import run_async
 from bulkmail.model.errors import ConfigError, RelayError
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 
 if TYPE_CHECKING:
     from uvicorn import Server

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from bulkmail.mailing.erasing import erase_everywhere, find_outboxes
-from bulkmail.mailing.suppression_sources import open_settings
-from bulkmail.model.address import Address
+from bulkmail.cli.which_list import list_options
+from bulkmail.mailing.operator import erase_everywhere, find_outboxes
+from bulkmail.mailing.suppression_list import open_settings
 from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.recipient import Address
 from bulkmail.model.tally import EXIT_SOME_FAILED
-from bulkmail.settings.suppressions import load_suppressions
+from bulkmail.settings.suppressions import SuppressionSettings
 from bulkmail.text import count, printable
 
 EPILOG = """\b
@@ -28,16 +28,10 @@ Examples:
 @click.argument(
     "folders", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="[FOLDER]..."
 )
-@click.option(
-    "--file",
-    "file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="The suppression list to use.",
-)
+@list_options
 @click.option("--dry-run", is_flag=True, help="Show what would be erased, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-def command(address: str, folders: tuple[Path, ...], file: Path | None, dry_run: bool, yes: bool) -> int:
+def command(address: str, folders: tuple[Path, ...], dry_run: bool, yes: bool, chosen: SuppressionSettings) -> int:
     """Erase an address from the suppression list, finished runs and their reports.
 
     Looks at the runs that the suppression list knows and at those below each
@@ -56,12 +50,9 @@ def command(address: str, folders: tuple[Path, ...], file: Path | None, dry_run:
                 hint="add --yes, or --dry-run",
             )
         click.confirm(f"{key} will be erased for good. Go on?", abort=True, err=True)
-    settings = load_suppressions()
-    if file is not None:
-        settings = replace(settings, file=file)
     known, records = [], 0
-    if settings.path().exists():
-        with open_settings(settings) as store:
+    if chosen.is_there():
+        with open_settings(chosen) as store:
             known = [run.outbox for run in store.runs() if run.outbox]
             history = store.history(key)
             records = len(history.entries) + len(history.events)

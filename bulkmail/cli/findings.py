@@ -11,7 +11,7 @@ from itertools import groupby
 import click
 
 from bulkmail.checks.check_finding import Finding, Severity
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import Tally
 from bulkmail.report.planned import as_object

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 from rich.cells import set_cell_size
 
+from bulkmail.model.delivery import Envelope, Message
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.message import Envelope, Message
 from bulkmail.preview.message_parts import plain_view
 from bulkmail.sandbox.inbox import Inbox, Kept
 from bulkmail.settings.runs import find_inbox

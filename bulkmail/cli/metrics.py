@@ -10,8 +10,8 @@ from threading import Lock
 from typing import Any
 
 from bulkmail.cli.progress import Progress
-from bulkmail.cli.pulse import OUTCOMES, Pulse
 from bulkmail.engine.contracts import Event, ResultBatch
+from bulkmail.mailing.pulse import OUTCOMES, Pulse
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.schedule import Planned
 

@@ -10,8 +10,7 @@ import click
 
 from bulkmail.cli.program import COMMANDS, DEBUG_VARIABLE, ReaderGone, UnknownCommand
 from bulkmail.model.errors import BulkmailError, OutboxError, RelayError, SendingPaused, SuppressionError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.model.tally import EXIT_BUG, EXIT_NOTHING_SENT, EXIT_STOPPED
 from bulkmail.text import closest
 

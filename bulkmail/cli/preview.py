@@ -20,11 +20,10 @@ from bulkmail.cli.choices import campaign_options, follow_up_of, follow_up_optio
 from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.words import wrapped
 from bulkmail.mailing.ordering import messages
-from bulkmail.model.address import Address
+from bulkmail.model.campaign import Keys
+from bulkmail.model.delivery import Message
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
-from bulkmail.model.keys import Keys
-from bulkmail.model.message import Message
-from bulkmail.model.recipient import Recipient
+from bulkmail.model.recipient import Address, Recipient
 from bulkmail.preview.message_parts import parse, plain_view
 from bulkmail.preview.preview_files import write_message
 from bulkmail.settings.allowed_commands import commands_in

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import click
 
 from bulkmail.cli.machine import ended, json_errors, put
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

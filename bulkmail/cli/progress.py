@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Protocol, TextIO
 
 from bulkmail.cli.machine import JsonErrors, put
-from bulkmail.cli.pulse import OUTCOMES, Pulse
 from bulkmail.cli.words import about, by_relay, pace, say_waiting, slowed
 from bulkmail.engine.contracts import DeliveryResult, Event, Notice, ResultBatch, Sessions, Slowed
-from bulkmail.model.hold import Hold
+from bulkmail.mailing.pulse import OUTCOMES, Pulse
 from bulkmail.model.schedule import Planned
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
+from bulkmail.model.timing import Hold
 from bulkmail.report.planned import as_object as planned_object
 from bulkmail.report.slowdowns import as_object
 from bulkmail.text import count

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from bulkmail.mailing.erasing import find_old, remove
+from bulkmail.mailing.operator import find_old, remove
 from bulkmail.model.errors import ConfigError, OutboxError
+from bulkmail.model.quantities import parse_duration
 from bulkmail.model.tally import EXIT_SOME_FAILED
-from bulkmail.model.units import parse_duration
 from bulkmail.text import count, printable
 
 EPILOG = """\b

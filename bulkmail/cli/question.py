@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 import click
 
 from bulkmail.cli.words import wrapped
-from bulkmail.mailing.confirm import audience_of, count_next
-from bulkmail.mailing.forecast import Outlook, look_ahead
+from bulkmail.mailing.confirm import Outlook, audience_of, count_next, look_ahead
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.planned_times import demand_of, planned_now, say_plan
+from bulkmail.mailing.permits import demand_of, planned_now, say_plan
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.quantities import say_duration
 from bulkmail.model.route import Route
-from bulkmail.model.status import Status
-from bulkmail.model.units import say_duration
+from bulkmail.model.tally import Status
 from bulkmail.settings.presets import known_providers
 from bulkmail.text import count, printable
 

@@ -1,4 +1,4 @@
-"""`bulkmail reconcile`: rows in doubt are looked up where their messages may have arrived."""
+"""`bulkmail reconcile`: rows in doubt are looked up where their messages may have arrived, or decided by a person."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import click
 
+from bulkmail.cli.passwords import read_password
 from bulkmail.cli.running import password_prompt
 from bulkmail.mailbox.imap import Mailbox
-from bulkmail.mailing.in_doubt import Findings, rewriter_of, settle, weigh
+from bulkmail.mailing.operator import Doubt, Findings, decide, rewriter_of, settle, weigh
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.relay import Secret
-from bulkmail.model.secret_source import SecretKind, SecretSource
-from bulkmail.model.tally import EXIT_IN_DOUBT
+from bulkmail.model.relay import Secret, SecretKind, SecretSource
+from bulkmail.model.tally import EXIT_IN_DOUBT, Status
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.reconcile.logs import look_in_log
@@ -32,6 +32,7 @@ Examples:
   bulkmail reconcile spring --imap imaps://shop%40example.com@imap.example.com
   bulkmail reconcile spring --log /var/log/mail.log --log /var/log/mail.log.1
   bulkmail reconcile spring --maildir ~/Maildir --dry-run
+  bulkmail reconcile spring --as accepted --rows 3,7,40-45
 """
 
 
@@ -61,7 +62,19 @@ Examples:
     metavar="FILE",
     help="Look in a Postfix or Exim log, or standard input (-); repeatable.",
 )
+@click.option(
+    "--password-stdin",
+    is_flag=True,
+    help="Read the password of --imap from standard input, one line; it is stored nowhere.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what was found, and change nothing.")
+@click.option(
+    "--as",
+    "decision",
+    type=click.Choice([Doubt.RETRY.value, Doubt.ACCEPTED.value, Doubt.REJECTED.value]),
+    help="Look nowhere: decide yourself what rows in doubt become.  Nothing is sent before the next bulkmail resume.",
+)
+@click.option("--rows", metavar="ROWS", help='Decide these rows only: "3,7,40-45".  [all in doubt]')
 def command(
     run: str,
     maildirs: tuple[Path, ...],
@@ -69,17 +82,32 @@ def command(
     folders: tuple[str, ...],
     password_file: Path | None,
     logs: tuple[str, ...],
+    password_stdin: bool,
     dry_run: bool,
+    decision: str | None,
+    rows: str | None,
 ) -> int:
     """Look rows in doubt up by their Message-IDs, and take as accepted whatever is found.
 
     RUN is an outbox file, or a campaign (its latest run).  Not to be found proves nothing.
+    With --as no place is looked in: rows become what you say.
     """
-    if not (maildirs or url or logs):
+    has_places = bool(maildirs or url or logs)
+    if decision is not None and (has_places or dry_run):
+        raise ConfigError("--as decides without looking", hint="leave out --as, or the places to look in")
+    if rows is not None and decision is None:
+        raise ConfigError("--rows is for --as", hint="add --as accepted, --as rejected or --as retry")
+    if decision is None and not has_places:
         raise ConfigError("no place to look in was given", hint="add --imap URL, --maildir DIR or --log FILE")
-    if (folders or password_file) and not url:
-        raise ConfigError("--folder and --imap-password-file are for --imap", hint="add --imap imaps://USER@HOST")
+    if (folders or password_file or password_stdin) and not url:
+        raise ConfigError(
+            "--folder, --imap-password-file and --password-stdin are for --imap", hint="add --imap imaps://USER@HOST"
+        )
+    if password_stdin and (password_file or "-" in logs):
+        raise ConfigError("--password-stdin excludes --imap-password-file and --log -", hint="leave one of them out")
     path = find_run(run, rehearsals=False)
+    if decision is not None:
+        return _decide(path, Doubt(decision), rows_of(rows) if rows is not None else None)
     mailbox = Mailbox.parse(url) if url else None
     outbox = Outbox.open(path)
     try:
@@ -92,7 +120,9 @@ def command(
         if mailbox is not None:
             places += _on_the_server(
                 mailbox,
-                password_of(mailbox, SecretSource(SecretKind.FILE, str(password_file)) if password_file else None),
+                read_password()
+                if password_stdin
+                else password_of(mailbox, SecretSource(SecretKind.FILE, str(password_file)) if password_file else None),
                 folders or ("Sent",),
                 doubts,
             )
@@ -106,6 +136,36 @@ def command(
         return EXIT_IN_DOUBT if left else 0
     finally:
         outbox.close()
+
+
+def rows_of(text: str) -> list[range]:
+    """`"3,7,40-45"` as ranges of row numbers.  Raises `ConfigError`."""
+    found = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not all(each.isascii() and each.isdigit() and len(each) < 19 for each in (first, last if dash else first)):
+            raise ConfigError(f"--rows {printable(text, 80)!r} is not a list of rows", hint="write --rows 3,7,40-45")
+        found.append(range(int(first), int(last if dash else first) + 1))
+    return found
+
+
+def _decide(path: Path, decision: Doubt, rows: Sequence[range] | None) -> int:
+    outbox = Outbox.open(path)
+    try:
+        if not outbox.is_loaded:
+            click.echo(f"Nothing is in doubt in {printable(str(path))}.")
+            return 0
+        number = decide(outbox, decision, rows)
+        outbox.finish()
+        tally = outbox.tally()
+    finally:
+        outbox.close()
+    left = tally.with_copies(Status.IN_DOUBT)
+    becomes = "sent again by the next resume" if decision is Doubt.RETRY else decision.value
+    click.echo(f"{count(number, 'message')} decided: {becomes}; {count(left, 'message')} still in doubt.")
+    if decision is Doubt.RETRY and number:
+        click.echo(f"To send: bulkmail resume {shlex.quote(str(path))}")
+    return EXIT_IN_DOUBT if left else 0
 
 
 def _on_the_server(
@@ -177,4 +237,4 @@ def _advise(findings: Findings, path: Path, *, relay: str, left: Sequence[Doubtf
     if retried := sum(doubtful.is_retried for doubtful in left):
         click.echo(f"{count(retried, 'message')} in doubt before will be sent again by {command}")
     if len(left) > retried:
-        click.echo(f"To decide them yourself: {command} --in-doubt retry|accepted|rejected")
+        click.echo(f"To decide them yourself: bulkmail reconcile {shlex.quote(str(path))} --as retry|accepted|rejected")

@@ -11,11 +11,11 @@ import click
 
 from bulkmail.cli.running import password_prompt, run_async
 from bulkmail.model.errors import AddressError, ConfigError
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.tally import EXIT_OK, EXIT_STOPPED
 
 if TYPE_CHECKING:
-    from bulkmail.model.address import Address
+    from bulkmail.model.recipient import Address
     from bulkmail.model.relay import Relay, Secret
 
 EPILOG = """\b
@@ -138,7 +138,7 @@ def password_of(relay: Relay, *, from_stdin: bool = False, can_ask: bool = True)
 
 
 def _address(flag: str, text: str) -> Address:
-    from bulkmail.model.address import Address
+    from bulkmail.model.recipient import Address
 
     try:
         return Address.parse(text)

@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Iterator
 
 from bulkmail.checks.relay_trouble import trouble_with
+from bulkmail.model.outcome import Reply
 from bulkmail.model.relay import Tls
-from bulkmail.model.reply import Reply
 from bulkmail.probe.certificate import Certificate
 from bulkmail.probe.relay_probe import Login, RelayFacts
 from bulkmail.smtp.peer_policy import Mode

@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from bulkmail.cli.choices import DatedFile
+from bulkmail.cli.in_store import StorePlace, look, store_option
 from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import screen_width
-from bulkmail.mailing.returned import opened_campaign
-from bulkmail.mailing.targets import Targets, recorded_inputs
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.mailing.intake import opened_campaign
+from bulkmail.mailing.run_record import Targets, recorded_inputs
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.csv_report import write_csv
 from bulkmail.report.html import write_html
 from bulkmail.report.json_report import write_json
@@ -30,6 +31,7 @@ Examples:
   bulkmail report spring -o spring.csv
   bulkmail report spring -o spring.html
   bulkmail report spring --format json | jq .totals
+  bulkmail report spring --store -o spring.csv
 """
 
 
@@ -42,12 +44,17 @@ Examples:
     help="Default: by the extension of FILE, else text.  CSV and JSON list every row.",
 )
 @click.option("-o", "--output", "target", type=DatedFile(), metavar="FILE", help="Write to this file; {date} is today.")
-def command(run: str, kind: str | None, target: Path | None) -> None:
+@store_option
+def command(run: str, kind: str | None, target: Path | None, store: str | None) -> None:
     """Report the result of every row.
 
     RUN is a campaign, with all its passes and what came back since, or the outbox of one run; without it, the latest
-    here.  The CSV report is the list with columns added, and can be sent from again.
+    here; with --store the name of a campaign there.  The CSV report is the list with columns added, and can be sent
+    from again.
     """
+    if store is not None:
+        _of_store(StorePlace(store), run, kind, target)
+        return
     path = find_run(run)
     if target is not None:
         with OutboxReader.open(path) as reader:
@@ -59,6 +66,17 @@ def command(run: str, kind: str | None, target: Path | None) -> None:
     if target is not None:
         click.echo(f"written to {target}", err=True)
     notify_if_killed(path)
+
+
+def _of_store(place: StorePlace, name: str, kind: str | None, target: Path | None) -> None:
+    def write(reader: OutboxReader, source: Source, lines: list[str]) -> None:
+        if target is not None:
+            Targets(reports=(target,), inputs=recorded_inputs(reader.settings), takes_any_format=True).check()
+        _write(source, kind or _kind_of(target), target)
+
+    look(place, name, write)
+    if target is not None:
+        click.echo(f"written to {target}", err=True)
 
 
 def _write(source: Source, kind: str, target: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from anyio import to_thread
 
 from bulkmail.cli.choices import metrics_option, report_option
 from bulkmail.cli.groups import GroupedCommand
+from bulkmail.cli.in_store import StorePlace, refuse_flags_of_files, store_option
+from bulkmail.cli.in_store import resume as resume_from_store
 from bulkmail.cli.metrics import counted
 from bulkmail.cli.notifying import notify_option
 from bulkmail.cli.pace_flags import lift_option, pace_options, with_pace_flags
@@ -25,18 +28,17 @@ from bulkmail.cli.running import (
     tell,
 )
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
-from bulkmail.mailing.in_doubt import Doubt
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.permits import lift_pauses
-from bulkmail.mailing.planned_times import planned_now
+from bulkmail.mailing.operator import Doubt
+from bulkmail.mailing.permits import lift_pauses, planned_now
 from bulkmail.mailing.previous_run import look, refuse_relays_of_other_kind, reports_beside
-from bulkmail.mailing.run_record import lift_rests, recorded, recorded_campaign, recorded_settings
+from bulkmail.mailing.run_record import Targets, lift_rests, recorded, recorded_campaign, recorded_settings
 from bulkmail.mailing.run_watch import recorded_notify
-from bulkmail.mailing.suppression_sources import check_there
-from bulkmail.mailing.targets import Targets
+from bulkmail.mailing.suppression_list import check_there
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.settings.allowed_commands import commands_in, refuse_unallowed
 from bulkmail.settings.presets import expanded
 from bulkmail.settings.runs import find_run
@@ -50,6 +52,7 @@ Examples:
   bulkmail resume newsletter/runs/newsletter.outbox --in-doubt retry
   bulkmail resume newsletter --retry-rejected
   bulkmail resume newsletter --quota 500/day --canary 0
+  bulkmail resume newsletter --store
 """
 
 
@@ -82,6 +85,7 @@ Examples:
 @metrics_option
 @trace_option
 @notify_option
+@store_option
 def command(
     run: str,
     in_doubt: str,
@@ -97,6 +101,7 @@ def command(
     metrics_port: int | None,
     trace_to: str | None,
     notify: bool | None,
+    store: str | None,
     **pace_flags: Any,
 ) -> int:
     """Continue a run as it was recorded: its rows, its message.
@@ -104,6 +109,22 @@ def command(
     RUN is an outbox file, or a campaign (its latest run).  The suppression
     files of the run are read again, and open rows that they list are skipped.
     """
+    again = [status for status, asked in ((Status.REJECTED, retry_rejected), (Status.EXPIRED, retry_expired)) if asked]
+    if store is not None:
+        return _resume_from_store(
+            StorePlace(store),
+            run,
+            in_doubt=Doubt(in_doubt),
+            again=again,
+            suppress=suppress,
+            pace_flags=pace_flags,
+            from_stdin=password_stdin,
+            yes=yes,
+            reports=reports,
+            mode=mode,
+            metrics_port=metrics_port,
+            trace_to=trace_to,
+        )
     path = find_run(run, rehearsals=False)
     past = look(path)
     traced = Path(trace_to) if trace_to not in (None, "-") else None
@@ -133,9 +154,8 @@ def command(
             if lift_pause:
                 await to_thread.run_sync(lift_pauses, mailing.routes)
                 lift_rests(mailing.outbox)
-            for status, again in ((Status.REJECTED, retry_rejected), (Status.EXPIRED, retry_expired)):
-                if again:
-                    click.echo(f"{count(mailing.try_again(status), status.value + ' row')} go again", err=True)
+            for status in again:
+                click.echo(f"{count(mailing.try_again(status), status.value + ' row')} go again", err=True)
             tell(mailing)
             if mailing.tally.open:
                 outlook = await to_thread.run_sync(look_ahead_of, mailing)
@@ -150,4 +170,49 @@ def command(
 
     shown = make_progress(progress_mode(mode, trace_to))
     with tracing(trace_to, routes[0].relay) as trace, counted(shown, metrics_port) as progress:
+        return run_async(lambda: main(trace, progress))
+
+
+def _resume_from_store(
+    place: StorePlace,
+    name: str,
+    *,
+    in_doubt: Doubt,
+    again: Sequence[Status],
+    suppress: Sequence[str],
+    pace_flags: Mapping[str, Any],
+    from_stdin: bool,
+    yes: bool,
+    reports: Sequence[Path],
+    mode: str,
+    metrics_port: int | None,
+    trace_to: str | None,
+) -> int:
+    refuse_flags_of_files(click.get_current_context())
+
+    def is_asking(is_rehearsal: bool) -> bool:
+        if not (is_rehearsal or yes or sys.stdin.isatty()):
+            raise ConfigError(
+                "this would send to recipients, and there is no terminal to ask for confirmation",
+                hint="add --yes to send it",
+            )
+        return not (is_rehearsal or yes)
+
+    async def main(trace: Trace | None, progress: Progress) -> int:
+        return await resume_from_store(
+            place,
+            name,
+            in_doubt=in_doubt,
+            again=again,
+            suppress=suppress,
+            changed_pace=lambda pace: with_pace_flags(pace, pace_flags),
+            from_stdin=from_stdin,
+            is_asking=is_asking,
+            progress=progress,
+            trace=trace,
+            targets=reports,
+        )
+
+    shown = make_progress(progress_mode(mode, trace_to))
+    with tracing(trace_to, Relay(Kind.SMTP)) as trace, counted(shown, metrics_port) as progress:
         return run_async(lambda: main(trace, progress))

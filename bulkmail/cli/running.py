@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import anyio
 import click
@@ -25,7 +25,7 @@ from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.previous_run import Past, close_finished, reached, reports_beside, retries, when
 from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.run_watch import RunWatch
-from bulkmail.model.intake_duty import say_overdue
+from bulkmail.model.feedback_event import say_overdue
 from bulkmail.model.relay import Secret
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import EXIT_STOPPED
@@ -62,7 +62,7 @@ async def deliver(
     ending = Ending(was_stopped=True)
     await watch.begin()
     async with anyio.create_task_group() as group:
-        await group.start(_watch_signals, mailing, group.cancel_scope)
+        await group.start(watch_signals, mailing, group.cancel_scope)
         async with open_routes(
             mailing.routes, passwords, inbox=mailing.inbox, notify=progress.note, trace=trace
         ) as connects:
@@ -73,8 +73,15 @@ async def deliver(
     return ending
 
 
-async def _watch_signals(
-    mailing: Mailing,
+class Stoppable(Protocol):
+    """What ends at the first Ctrl-C."""
+
+    def stop(self) -> None:
+        """Finishes the messages under way and begins no others."""
+
+
+async def watch_signals(
+    mailing: Stoppable,
     scope: anyio.CancelScope,
     *,
     task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
@@ -186,7 +193,7 @@ def conclude(mailing: Mailing, ending: Ending, *, targets: Sequence[Path]) -> in
     """
     report = mailing.close()
     wanted = targets or default_targets(report)
-    unwritten = _save(report, wanted)
+    unwritten = save_reports(report, wanted)
     missing = {failure.target for failure in unwritten}
     show(report, [target for target in wanted if target not in missing])
     if not targets:
@@ -212,7 +219,7 @@ def conclude_finished(past: Past, *, targets: Sequence[Path]) -> int:
     close_finished(past)
     report = Report.read(past.path)
     wanted = targets or default_targets(report)
-    unwritten = _save(report, [target for target in wanted if not target.exists()])
+    unwritten = save_reports(report, [target for target in wanted if not target.exists()])
     said = f"note: this mailing ended {when(past)}: {reached(past)}; nothing was sent now"
     for line in (said, *(f"hint: {way}" for way in retries(past))):
         click.echo(wrapped(line, indent=2), err=True)
@@ -222,7 +229,7 @@ def conclude_finished(past: Past, *, targets: Sequence[Path]) -> int:
     return report.tally.exit_code
 
 
-def _save(report: Report, targets: Iterable[Path]) -> list[ReportUnwritten]:
+def save_reports(report: Report, targets: Iterable[Path]) -> list[ReportUnwritten]:
     """Writes the reports; returns what became of those that cannot be written."""
     unwritten: list[ReportUnwritten] = []
     for target in targets:

@@ -11,8 +11,8 @@ from pathlib import Path
 import anyio
 import click
 
+from bulkmail.model.quantities import parse_share
 from bulkmail.model.rate import Rate
-from bulkmail.model.units import parse_share
 from bulkmail.sandbox.faults import Faults
 from bulkmail.sandbox.inbox import Inbox
 from bulkmail.sandbox.server import Sandbox

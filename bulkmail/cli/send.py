@@ -22,6 +22,8 @@ from bulkmail.cli.choices import (
     report_option,
 )
 from bulkmail.cli.groups import GroupedCommand
+from bulkmail.cli.in_store import StorePlace, refuse_flags_of_files, store_option
+from bulkmail.cli.in_store import send as send_from_store
 from bulkmail.cli.metrics import counted
 from bulkmail.cli.notifying import notify_option, say_fault
 from bulkmail.cli.pace_flags import lift_option
@@ -40,16 +42,15 @@ from bulkmail.cli.running import (
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
 from bulkmail.cli.trial import check_test_flags, send_test
 from bulkmail.mailing.confirm import choose
-from bulkmail.mailing.in_doubt import Doubt
+from bulkmail.mailing.operator import Doubt
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
-from bulkmail.mailing.permits import lift_pauses
-from bulkmail.mailing.planned_times import planned_now
+from bulkmail.mailing.permits import lift_pauses, planned_now
 from bulkmail.mailing.previous_run import Past
 from bulkmail.mailing.run_record import lift_rests
 from bulkmail.mailing.run_watch import notify_if_killed, record_notify
-from bulkmail.mailing.suppression_sources import intake_overdue, list_in_use
-from bulkmail.model.address import Address
+from bulkmail.mailing.suppression_list import intake_overdue, list_in_use
 from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
 from bulkmail.settings.allowed_commands import allow, commands_in, home_of, refuse_unallowed
@@ -69,6 +70,7 @@ Examples:
   bulkmail send newsletter --test me@example.com --row 3
   bulkmail send newsletter --yes --expect 1204
   bulkmail send reminder --follow-up newsletter --unless bounced,unsubscribed
+  bulkmail send newsletter --store postgresql://mailer@db.example.com/mail
 """
 
 
@@ -114,6 +116,7 @@ Examples:
 @metrics_option
 @trace_option
 @notify_option
+@store_option
 @click.option("--new", "start_over", is_flag=True, help="Start over: send to all, whatever an earlier run did.")
 @click.option(
     "--changed", "only_unreached", is_flag=True, help="Send the changed message or list to those not reached yet."
@@ -146,6 +149,10 @@ def command(campaign: str | None, **options: Any) -> int:
     if order.start_over and order.only_unreached:
         raise ConfigError("--new and --changed contradict each other", hint="give one of them")
     yes, expected = options.pop("yes"), options.pop("expect")
+    store = options.pop("store")
+    place = StorePlace(store) if store is not None else None
+    if place is not None:
+        refuse_flags_of_files(click.get_current_context())
     test_to, row, from_stdin = options.pop("test_to"), options.pop("row"), options.pop("password_stdin")
     check_test_flags(click.get_current_context(), test_to, row)
     in_doubt, mode = options.pop("in_doubt"), options.pop("mode")
@@ -180,6 +187,18 @@ def command(campaign: str | None, **options: Any) -> int:
     keys = find_keys(settings.campaign)
 
     async def main(trace: Trace | None, progress: Progress) -> int:
+        if place is not None:
+            return await send_from_store(
+                place,
+                settings,
+                order,
+                keys=keys,
+                passwords=passwords,
+                progress=progress,
+                trace=trace,
+                is_asking=is_asking,
+                expected=expected,
+            )
         with progress:
             mailing = await order_mailing(
                 settings,

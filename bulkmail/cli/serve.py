@@ -8,7 +8,6 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,13 @@ import click
 from bulkmail.cli.bounces import source_of
 from bulkmail.cli.notifying import say_fault
 from bulkmail.cli.running import run_async
+from bulkmail.cli.which_list import list_options
 from bulkmail.mailing.intake import Intake, Mailboxes, outbox_of
-from bulkmail.mailing.suppression_sources import open_settings
-from bulkmail.mailing.token_keys import verifier_of
+from bulkmail.mailing.suppression_list import open_settings, verifier_of
 from bulkmail.model.errors import ConfigError, RelayError
-from bulkmail.settings.suppressions import load_suppressions
+from bulkmail.settings.suppressions import SuppressionSettings
 from bulkmail.settings.user_tables import ServeSettings, load_mailboxes, load_serving
-from bulkmail.suppression.store import SqliteSuppressions
+from bulkmail.suppression.store import Suppressions
 from bulkmail.text import count
 
 if TYPE_CHECKING:
@@ -56,13 +55,7 @@ In ~/.config/bulkmail/config.toml:
     metavar="FILE",
     help="Settings with [serve] and [[webhook]].  [config.toml of the user]",
 )
-@click.option(
-    "--file",
-    "file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="The suppression list to use.",
-)
+@list_options
 @click.option(
     "--metrics",
     "metrics_port",
@@ -70,7 +63,9 @@ In ~/.config/bulkmail/config.toml:
     metavar="PORT",
     help="Serve Prometheus metrics at http://127.0.0.1:PORT/metrics.",
 )
-def command(listen: str, trust_proxy: bool, config: Path | None, file: Path | None, metrics_port: int | None) -> None:
+def command(
+    listen: str, trust_proxy: bool, config: Path | None, metrics_port: int | None, chosen: SuppressionSettings
+) -> None:
     """Serve the unsubscribe page, one-click unsubscribe and webhooks, and read [[bounces]].
 
     Speaks plain HTTP: put a proxy with TLS in front of it. Links to unsubscribe
@@ -81,12 +76,9 @@ def command(listen: str, trust_proxy: bool, config: Path | None, file: Path | No
     """
     settings = load_serving(config, listen=listen, trusts_proxy=trust_proxy)
     named = load_mailboxes(config)
-    suppressions = load_suppressions()
-    if file is not None:
-        suppressions = replace(suppressions, file=file)
     _check_installed()
     with ExitStack() as opened:
-        store = opened.enter_context(open_settings(suppressions))
+        store = opened.enter_context(open_settings(chosen))
         listener = opened.enter_context(_listening(settings))
         sources = [source_of(mailbox, store, is_dry=False) for mailbox in named]
         for source in sources:
@@ -105,7 +97,7 @@ def command(listen: str, trust_proxy: bool, config: Path | None, file: Path | No
         run_async(lambda: _serve(server, listener, mailboxes))
 
 
-def _intake(settings: ServeSettings, store: SqliteSuppressions) -> Intake:
+def _intake(settings: ServeSettings, store: Suppressions) -> Intake:
     intake = Intake(
         store,
         verify_unsubscribe=verifier_of(
@@ -126,13 +118,13 @@ def _check_installed() -> None:
         ) from None
 
 
-def _make(settings: ServeSettings, store: SqliteSuppressions) -> tuple[Server, PublicSide]:
+def _make(settings: ServeSettings, store: Suppressions) -> tuple[Server, PublicSide]:
     from uvicorn import Config, Server
 
     from bulkmail.feedback.matching import Arrived, Matcher
     from bulkmail.message.unsubscribe import read_unsubscribe
-    from bulkmail.model.address import Address
     from bulkmail.model.feedback_event import FeedbackEvent
+    from bulkmail.model.recipient import Address
     from bulkmail.serve.client_connection import BoundedConnection
     from bulkmail.serve.proofs import Webhook
     from bulkmail.serve.public_app import PublicSide, make_app
@@ -220,7 +212,7 @@ async def _end_at_signal(
             server.should_exit = True
 
 
-def _counted(side: PublicSide, store: SqliteSuppressions, mailboxes: Mailboxes, port: int | None) -> Any:
+def _counted(side: PublicSide, store: Suppressions, mailboxes: Mailboxes, port: int | None) -> Any:
     """Numbers for Prometheus as long as the context lasts; no port, no numbers."""
     if port is None:
         return nullcontext()

@@ -13,15 +13,15 @@ from pathlib import Path
 import click
 import msgspec
 
+from bulkmail.cli.in_store import StorePlace, look, store_option
 from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import step, wrapped
-from bulkmail.mailing.returned import opened_campaign
-from bulkmail.mailing.suppression_sources import overdue_of
-from bulkmail.model.intake_duty import say_overdue
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
-from bulkmail.outbox.reader import OutboxReader
-from bulkmail.outbox.shape import noticing_damage
+from bulkmail.mailing.intake import opened_campaign
+from bulkmail.mailing.suppression_list import overdue_of
+from bulkmail.model.feedback_event import say_overdue
+from bulkmail.model.tally import Status, Tally
+from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.report.came_back import came_back, of_passes
 from bulkmail.report.json_report import head
 from bulkmail.report.planned import planned_in
@@ -35,12 +35,14 @@ from bulkmail.text import count, printable
 
 MOST_DOUBTFUL = 20
 MOST_SLOWED = 5
+EVERY = 2.0  # seconds between two looks at a store
 EPILOG = """\b
 Examples:
   bulkmail status spring
   bulkmail status spring --watch
   bulkmail status spring/runs/spring.outbox
   bulkmail status spring --json | jq .totals
+  bulkmail status spring --store
 """
 
 
@@ -48,12 +50,16 @@ Examples:
 @click.argument("run", default=".")
 @click.option("--watch", "keeps_looking", is_flag=True, help="Update every second until the run ends.")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object; with --watch, one per line.")
-def command(run: str, keeps_looking: bool, in_json: bool) -> None:
+@store_option
+def command(run: str, keeps_looking: bool, in_json: bool, store: str | None) -> None:
     """Show the state of a run, also while another process is sending.
 
     RUN is a campaign, with all its passes and what came back since, or the outbox of one run; without it, the latest
-    here.
+    here; with --store the name of a campaign there.
     """
+    if store is not None:
+        _show_of_store(StorePlace(store), run, keeps_looking=keeps_looking, in_json=in_json)
+        return
     path = find_run(run)
     _show(path, run, keeps_looking=keeps_looking, in_json=in_json)
     sys.stdout.flush()
@@ -68,7 +74,7 @@ def _show(path: Path, run: str, *, keeps_looking: bool, in_json: bool) -> None:
         if in_json:
             watch_json(path, lambda reader, tally: json.dumps(_object(Source.of(reader, path), reader)))
         else:
-            watch(path, lambda reader, tally: _said(reader, tally, path))
+            watch(path, lambda reader, tally: _said(reader, tally, str(path)))
         return
     with opened_campaign(path, alone=names_outbox(run)) as (source, notices), OutboxReader.open(path) as reader:
         for notice in notices:
@@ -78,7 +84,7 @@ def _show(path: Path, run: str, *, keeps_looking: bool, in_json: bool) -> None:
             click.echo(json.dumps(_object(source, reader) | {"intake_overdue_seconds": round(overdue)}, indent=2))
             return
         tally = reader.tally()
-        lines = _said(reader, source.messages or source.tally, path, passes=of_passes(source.passes))
+        lines = _said(reader, source.messages or source.tally, str(path), passes=of_passes(source.passes))
         lines += came_back(source.returned, source.tally[Status.ACCEPTED])
         lines += _doubtful(reader, tally.with_copies(Status.IN_DOUBT))
         is_running = reader.is_running is not None
@@ -91,6 +97,35 @@ def _show(path: Path, run: str, *, keeps_looking: bool, in_json: bool) -> None:
     whole = run if source.passes else str(path)
     for line in _steps(tally, shlex.quote(str(path)), shlex.quote(whole), is_running=is_running):
         click.echo(line)
+
+
+def _show_of_store(place: StorePlace, name: str, *, keeps_looking: bool, in_json: bool) -> None:
+    """The same for a campaign in a store."""
+    last: list[str] = []
+    while True:
+        lines, is_over = look(place, name, lambda *seen: _of_store(*seen, place=place, in_json=in_json))
+        if lines != last:
+            for line in lines:
+                click.echo(line if in_json else wrapped(line, indent=4, on=sys.stdout))
+            sys.stdout.flush()
+        last = lines
+        if is_over or not keeps_looking:
+            return
+        time.sleep(EVERY)
+
+
+def _of_store(
+    reader: OutboxReader, source: Source, workers: list[str], *, place: StorePlace, in_json: bool
+) -> tuple[list[str], bool]:
+    """What is said of a campaign in a store, and whether it is over."""
+    tally, named = reader.tally(), source.run.named
+    is_running = reader.is_running is not None
+    is_over = not is_running and not tally.open
+    if in_json:
+        return [json.dumps(_object(source, reader))], is_over
+    lines = _said(reader, tally, place.shown) + workers
+    lines += _doubtful(reader, tally.with_copies(Status.IN_DOUBT))
+    return [*lines, *_steps(tally, named, named, is_running=is_running)], is_over
 
 
 def _steps(tally: Tally, path: str, whole: str, *, is_running: bool) -> list[str]:
@@ -108,9 +143,9 @@ def _steps(tally: Tally, path: str, whole: str, *, is_running: bool) -> list[str
     return lines
 
 
-def _said(reader: OutboxReader, tally: Tally, path: Path, *, passes: Sequence[str] = ()) -> list[str]:
-    """The state of a campaign whose latest run is in `path`; `passes` are lines about its passes, if it has several."""
-    name = reader.campaign.name if reader.campaign is not None else reader.settings.get("name", path.stem)
+def _said(reader: OutboxReader, tally: Tally, place: str, *, passes: Sequence[str] = ()) -> list[str]:
+    """The state of a campaign whose latest run is in `place`; `passes` are lines about its passes, if it has any."""
+    name = reader.campaign.name if reader.campaign is not None else reader.settings.get("name", Path(place).stem)
     rehearsal = "a rehearsal, " if reader.is_rehearsal else ""
     follows = printable(Path(reader.settings.get("follows", "")).stem)
     rehearsal += f"a follow-up of {follows}, " if follows else ""
@@ -122,7 +157,7 @@ def _said(reader: OutboxReader, tally: Tally, path: Path, *, passes: Sequence[st
     planned = planned_sentence(plan, now, is_running=reader.is_running is not None) if plan is not None else ""
     waiting = say_rest(rest, now) if rest else next_try(reader.next_try_at(), now)
     return [
-        f"{printable(name)}: {rehearsal}{say_rows(tally)} in {path}",
+        f"{printable(name)}: {rehearsal}{say_rows(tally)} in {place}",
         *(f"  {line}" for line in _table(tally)),
         *passes,
         *_relays(reader),

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import click
 
+from bulkmail.cli.in_store import StorePlace, store_option
+from bulkmail.cli.in_store import stop as stop_in_store
 from bulkmail.cli.program import json_option, note_result
 from bulkmail.cli.running import run_async
 from bulkmail.cli.words import step
-from bulkmail.mailing.stopping import WAIT, is_sending, stop
+from bulkmail.mailing.operator import WAIT, is_sending, stop
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.tally import EXIT_OK, EXIT_STOPPED, Tally
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.text_report import say_left
 from bulkmail.settings.runs import find_run
 
@@ -21,6 +23,7 @@ EPILOG = """\b
 Examples:
   bulkmail stop newsletter
   bulkmail stop newsletter/runs/newsletter.outbox --now
+  bulkmail stop newsletter --store
 """
 
 
@@ -36,13 +39,17 @@ Examples:
     help="How long to wait for the run to end.",
 )
 @json_option
-def command(run: str, now: bool, wait: float) -> int:
+@store_option
+def command(run: str, now: bool, wait: float, store: str | None) -> int:
     """Stop a run that another process is sending.
 
-    RUN is an outbox file, or a campaign (its latest run). The messages under way are finished, and no others are begun.
+    RUN is an outbox file, or a campaign (its latest run); with --store the name of a campaign there, which all machines
+    stop sending then. The messages under way are finished, and no others are begun.
     It works for the run of another terminal, user or container that shares the folder. Exit code: 0 the run is not
     being sent any more, 3 it was asked to stop and has not ended yet.
     """
+    if store is not None:
+        return stop_in_store(StorePlace(store), run, now=now, wait=wait)
     path = find_run(run, prefers=is_sending)
     was_sending = is_sending(path)
     has_ended = run_async(lambda: stop(path, now=now, wait=wait))

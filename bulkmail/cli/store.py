@@ -28,7 +28,7 @@ Examples:
 def command() -> None:
     """Make, upgrade and check the tables of a store in PostgreSQL.
 
-    Campaigns cannot be sent from a store yet.
+    A campaign is loaded and sent from it by bulkmail send NAME --store.
 
     The password is looked for in ~/.pgpass and PGPASSWORD; a URL on the command
     line may not hold one. Needs the extra "postgres".

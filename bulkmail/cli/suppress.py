@@ -6,29 +6,24 @@ import getpass
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from bulkmail.cli.program import json_option, note_result
+from bulkmail.cli.which_list import list_options
+from bulkmail.mailing.suppression_list import open_settings
 from bulkmail.model.errors import AddressError, ConfigError, ListError
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
+from bulkmail.model.quantities import parse_duration
 from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionReason, list_scope
-from bulkmail.model.units import parse_duration
-from bulkmail.settings.presets import known_providers
-from bulkmail.settings.suppressions import SuppressionSettings, load_suppressions
+from bulkmail.settings.suppressions import SuppressionSettings
 from bulkmail.suppression.exchange import adopt, export, is_archive, iso, read_file
-from bulkmail.suppression.ports import Addition, AddressHistory, EntryQuery, StoredEvent
-from bulkmail.suppression.store import SqliteSuppressions
+from bulkmail.suppression.ports import Addition, AddressHistory, EntryQuery, StoredEvent, SuppressionStore
 from bulkmail.suppression.wording import explain
 from bulkmail.text import count, printable
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 SHOWN = 100  # entries that are listed unless more are asked for
 MOST_FAULTS_SHOWN = 5
@@ -77,18 +72,9 @@ def command() -> None:
 
     Hard bounces, spam complaints and unsubscribes are added automatically. The list
     is suppressions.db in the state folder, unless [suppressions] file in
-    config.toml, BULKMAIL_SUPPRESSIONS or --file names another.
+    config.toml, BULKMAIL_SUPPRESSIONS or --file names another. --store takes that
+    of a store in PostgreSQL, which several machines share.
     """
-
-
-def _file_option(function: F) -> F:
-    return click.option(
-        "--file",
-        "file",
-        type=click.Path(path_type=Path, dir_okay=False),
-        metavar="FILE",
-        help="The suppression list to use.",
-    )(function)
 
 
 @command.command(epilog="")
@@ -97,16 +83,16 @@ def _file_option(function: F) -> F:
 @click.option("--until", type=Moment(ahead=True), metavar="TIME", help="When the entry expires: 2027-01-31, or 180d.")
 @click.option("--list", "list_id", default="", metavar="ID", help="Only for campaigns with this list_id.  [all lists]")
 @click.option("--note", default="", metavar="TEXT", help="A note for the history.")
-@_file_option
+@list_options
 def add(
-    addresses: tuple[str, ...], reason: str, until: float | None, list_id: str, note: str, file: Path | None
+    addresses: tuple[str, ...], reason: str, until: float | None, list_id: str, note: str, chosen: SuppressionSettings
 ) -> None:
     """Add addresses or domains to the list."""
     additions = [
         Addition(_key(text), SuppressionReason(reason), list_scope(list_id), until, printable(note))
         for text in addresses
     ]
-    with _opened(file) as store:
+    with open_settings(chosen) as store:
         added = store.add(additions, who=_who())
     click.echo(f"{count(added, 'address', 'addresses')} added" + _others(len(additions) - added, "already on the list"))
 
@@ -121,7 +107,7 @@ def add(
 @click.option("--run", "run", default="", metavar="RUN", help="Only entries from this run: an outbox, or a campaign.")
 @click.option("--dry-run", is_flag=True, help="Show how many, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@_file_option
+@list_options
 def remove(
     addresses: tuple[str, ...],
     why: str,
@@ -132,7 +118,7 @@ def remove(
     run: str,
     dry_run: bool,
     yes: bool,
-    file: Path | None,
+    chosen: SuppressionSettings,
 ) -> None:
     """Remove addresses from the list, or undo many entries at once.
 
@@ -149,7 +135,7 @@ def remove(
     if not addresses and query == EntryQuery():
         raise ConfigError("no entries to remove were given", hint="name addresses, or add --reason, --since or --run")
     keys = [_key(text) for text in addresses]
-    with _opened(file) as store:
+    with open_settings(chosen) as store:
         if addresses:
             found = [entry for key in keys for entry in store.history(key).entries if only in (None, entry.reason)]
             if not dry_run:
@@ -175,7 +161,7 @@ def remove(
 )
 @click.option("--held", is_flag=True, help="Show rejections that look like a provider's mistake, instead of entries.")
 @json_option
-@_file_option
+@list_options
 def list_(
     reason: str | None,
     since: float | None,
@@ -183,7 +169,7 @@ def list_(
     provider: str,
     limit: int,
     held: bool,
-    file: Path | None,
+    chosen: SuppressionSettings,
 ) -> None:
     """Show the entries, the newest first."""
     query = EntryQuery(
@@ -192,7 +178,7 @@ def list_(
         campaign=campaign,
         provider=provider.lower(),
     )
-    with _opened(file) as store:
+    with open_settings(chosen) as store:
         if held:
             _list_held(store)
             return
@@ -207,7 +193,7 @@ def list_(
     )
 
 
-def _list_held(store: SqliteSuppressions) -> None:
+def _list_held(store: SuppressionStore) -> None:
     found = store.mistakes()
     if note_result(
         {
@@ -230,11 +216,11 @@ def _list_held(store: SqliteSuppressions) -> None:
 @command.command()
 @click.argument("address", metavar="ADDRESS|@DOMAIN")
 @json_option
-@_file_option
-def show(address: str, file: Path | None) -> None:
+@list_options
+def show(address: str, chosen: SuppressionSettings) -> None:
     """Show everything that is known about an address."""
     key = _key(address)
-    with _opened(file) as store:
+    with open_settings(chosen) as store:
         history = store.history(key)
         domain = key.rpartition("@")[2]
         of_domain = store.history(f"@{domain}").entries if not key.startswith("@") else ()
@@ -276,7 +262,7 @@ def _say_history(key: str, history: AddressHistory, of_domain: tuple[Suppression
 @click.option("--list", "list_id", default="", metavar="ID", help="Only for campaigns with this list_id.  [all lists]")
 @click.option("--note", default="", metavar="TEXT", help="A note for the history.")
 @click.option("--skip-faults", is_flag=True, help="Skip lines that cannot be read, and import the others.")
-@_file_option
+@list_options
 def import_(
     source: Path,
     reason: str,
@@ -284,7 +270,7 @@ def import_(
     list_id: str,
     note: str,
     skip_faults: bool,
-    file: Path | None,
+    chosen: SuppressionSettings,
 ) -> None:
     """Add the entries of a file; removes none.
 
@@ -292,13 +278,11 @@ def import_(
     each line, or a list with an address column (CSV, JSON, JSON lines, XLSX).
     An export and an archive say themselves why; the flags are for the others.
     """
-    settings = _settings(file)
-    if is_archive(source) and not settings.path().exists():
-        adopt(source, settings.path())
-        with _opened(file) as store:
+    if is_archive(source) and _take_over(source, chosen):
+        with open_settings(chosen) as store:
             click.echo(f"{count(store.count(EntryQuery()), 'entry', 'entries')} taken over as a new list")
         return
-    with _opened(file) as store:
+    with open_settings(chosen) as store:
         read = read_file(
             source,
             secret=store.secret,
@@ -339,8 +323,8 @@ def import_(
     metavar="FILE",
     help="Write the whole list with its key and history, for another machine.",
 )
-@_file_option
-def export_(target: Path | None, hashed: bool, archive: Path | None, file: Path | None) -> None:
+@list_options
+def export_(target: Path | None, hashed: bool, archive: Path | None, chosen: SuppressionSettings) -> None:
     """Write the entries as CSV, or the whole list as an archive.
 
     An archive contains the key of all digests and links: protect it like a
@@ -348,7 +332,7 @@ def export_(target: Path | None, hashed: bool, archive: Path | None, file: Path 
     """
     if archive is not None and (target is not None or hashed):
         raise ConfigError("--archive does not go with -o or --hashed", hint="give one of them")
-    with _opened(file) as store:
+    with open_settings(chosen) as store:
         if archive is not None:
             store.copy_to(archive)
             click.echo(f"{count(store.count(EntryQuery()), 'entry', 'entries')} written to {printable(str(archive))}")
@@ -369,16 +353,17 @@ def export_(target: Path | None, hashed: bool, archive: Path | None, file: Path 
 # -- what they share
 
 
-def _settings(file: Path | None) -> SuppressionSettings:
-    settings = load_suppressions()
-    return replace(settings, file=file) if file is not None else settings
+def _take_over(archive: Path, chosen: SuppressionSettings) -> bool:
+    """Makes the list, where there is none yet, of an archive; False where there is one."""
+    if chosen.store:
+        from bulkmail.suppression.postgres import PostgresSuppressions
 
-
-@contextmanager
-def _opened(file: Path | None) -> Iterator[SqliteSuppressions]:
-    settings = _settings(file)
-    with SqliteSuppressions(settings.path(), rules=settings.rules, provider_of=known_providers().of) as store:
-        yield store
+        with PostgresSuppressions(chosen.store) as store:
+            return store.take_over(archive)
+    if chosen.is_there():
+        return False
+    adopt(archive, chosen.path())
+    return True
 
 
 def _key(text: str) -> str:
@@ -400,7 +385,7 @@ def _who() -> str:
 
 
 def _run_id(run: str) -> str:
-    from bulkmail.outbox.reader import OutboxReader
+    from bulkmail.outbox.outbox_reader import OutboxReader
     from bulkmail.settings.runs import find_run
 
     with OutboxReader.open(find_run(run, rehearsals=False)) as reader:

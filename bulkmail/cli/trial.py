@@ -13,12 +13,12 @@ from bulkmail.cli.program import note_result
 from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.running import abandoned_on_error, deliver, run_async, tell
 from bulkmail.cli.tracing import progress_mode, tracing
+from bulkmail.mailing.confirm import Trial, TrialResult, prepare_trial, result_of
 from bulkmail.mailing.following import FollowUp
 from bulkmail.mailing.run_watch import RunWatch
-from bulkmail.mailing.trial import Trial, TrialResult, prepare_trial, result_of
-from bulkmail.model.address import Address
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.recipient import Address
+from bulkmail.model.tally import Status
 from bulkmail.settings.allowed_commands import commands_in, refuse_unallowed
 from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.settings import Settings

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from bulkmail.cli.words import about
+from bulkmail.model.quantities import say_rate
 from bulkmail.model.tally import Tally
-from bulkmail.model.units import say_rate
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 
 if TYPE_CHECKING:
     from rich.console import Group

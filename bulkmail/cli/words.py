@@ -9,11 +9,11 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
-from bulkmail.cli.pulse import OUTCOMES, Pulse
-from bulkmail.model.hold import Hold
-from bulkmail.model.status import Status
-from bulkmail.model.units import say_duration, say_rate
-from bulkmail.model.window import say_until
+from bulkmail.mailing.pulse import OUTCOMES, Pulse
+from bulkmail.model.quantities import say_duration, say_rate
+from bulkmail.model.schedule import say_until
+from bulkmail.model.tally import Status
+from bulkmail.model.timing import Hold
 from bulkmail.report.slowdowns import name_of, treatment
 from bulkmail.text import count, printable
 

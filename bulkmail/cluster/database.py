@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection
 
 SCHEMA = "bulkmail"
+LIST_SCHEMA = "bulkmail_suppressions"  # the suppression list: other machines need it than need the campaigns
 STORE_VARIABLE = "BULKMAIL_STORE"
 CONNECTING = 10.0  # seconds
 STATEMENT = 60.0  # seconds
@@ -66,9 +67,15 @@ def shown(url: str) -> str:
     return urlunsplit((parts.scheme, address, parts.path, query, ""))
 
 
-async def connect(url: str, *, within: float = CONNECTING) -> Connection:
+def with_password(url: str) -> str:
+    """`url`, which may have been kept without its password, as the environment has it for the same store."""
+    known = os.environ.get(STORE_VARIABLE, "")
+    return known if known and shown(known) == url else url
+
+
+async def connect(url: str, *, within: float = CONNECTING, schema: str = SCHEMA) -> Connection:
     """A connection whose names are those of our schema.  Raises `StoreError`."""
-    settings = {"search_path": SCHEMA, "application_name": "bulkmail", "timezone": "UTC"}
+    settings = {"search_path": schema, "application_name": "bulkmail", "timezone": "UTC"}
     with saying(url):
         try:
             return await _asyncpg().connect(url, timeout=within, command_timeout=STATEMENT, server_settings=settings)

@@ -10,10 +10,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bulkmail.cluster.database import StoreError, connect, is_gone, is_to_be_repeated
+from bulkmail.cluster.loading import clean
 from bulkmail.cluster.session import Session
-from bulkmail.model.job import Invalidation, Mark, PutBack, Release, Settlement, Written
-from bulkmail.model.reply import Reply
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Invalidation, Mark, PutBack, Release, Settlement, Written
+from bulkmail.model.outcome import Reply
+from bulkmail.model.tally import Status
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -30,7 +31,8 @@ _LIVE = (
     " AND lease_until > clock_timestamp() FOR SHARE)"
 )
 _HELD = (
-    "EXISTS (SELECT 1 FROM shard s WHERE s.campaign = $2 AND s.holder = $1 AND d.id BETWEEN s.first_id AND s.last_id)"
+    "EXISTS (SELECT 1 FROM shard s WHERE s.campaign = $2 AND s.holder = $1 AND s.lane = d.lane"
+    " AND d.id BETWEEN s.first_id AND s.last_id)"
 )
 # Ids that do not come back may not be sent.
 _MARK = (
@@ -90,7 +92,7 @@ _PUT_BACK = (
 # A delivery that is pending again in a shard without a holder makes the shard due.
 _DUE = """
     UPDATE shard s SET due_at = least(s.due_at, (SELECT min(d.due_at) FROM delivery_{0} d WHERE d.campaign = s.campaign
-        AND d.id BETWEEN s.first_id AND s.last_id))
+        AND d.id BETWEEN s.first_id AND s.last_id AND d.lane = s.lane))
     WHERE s.campaign = $1 AND s.holder IS NULL
         AND EXISTS (SELECT 1 FROM unnest($2::bigint[]) AS o (id) WHERE o.id BETWEEN s.first_id AND s.last_id)
 """
@@ -388,13 +390,8 @@ def _attempt(settlement: Settlement) -> tuple[object, ...]:
     attempt = settlement.attempt
     event, verdict = attempt.event, attempt.verdict
     if isinstance(event, Reply):
-        said: tuple[object, ...] = (event.stage.value, event.code, _clean(event.enhanced), _clean(event.text), None)
+        said: tuple[object, ...] = (event.stage.value, event.code, clean(event.enhanced), clean(event.text), None)
     else:
-        said = (event.stage.value, None, "", _clean(event.what), event.kind.value)
-    judged = (verdict.outcome.value, verdict.scope.value, _clean(verdict.says), verdict.counts)
-    return attempt.at, attempt.took, _clean(attempt.relay), *said, *judged
-
-
-def _clean(text: str) -> str:
-    """Without what PostgreSQL cannot hold: NUL and lone surrogates."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "")
+        said = (event.stage.value, None, "", clean(event.what), event.kind.value)
+    judged = (verdict.outcome.value, verdict.scope.value, clean(verdict.says), verdict.counts)
+    return attempt.at, attempt.took, clean(attempt.relay), *said, *judged

@@ -6,73 +6,66 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.cluster.database import saying
+from bulkmail.model.kept_row import KeptAttempt, KeptDelivery, KeptPage, KeptRow
+from bulkmail.model.tally import Status, Tally
 
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-PAGE = 1_000  # deliveries that are read at a time: no transaction is longer, so that vacuum goes on
+PAGE = 2_000  # rows that are read at a time: no transaction is longer, so that vacuum goes on
 
-_TALLY = "SELECT is_copy, status, count(*) AS n FROM delivery_{0} GROUP BY 1, 2"
-_RECORDS = """
-    SELECT d.id, d.row_number, d.forward_path, d.is_copy, d.status, d.reason, d.tries, d.first_at, d.message_id,
-        a.code, a.enhanced, a.text, a.breakage, a.relay
-    FROM delivery_{0} d LEFT JOIN attempt_{0} a ON a.campaign = d.campaign AND a.delivery = d.id AND a.try = d.tries
-    WHERE d.id > $1 ORDER BY d.id LIMIT $2
+_TALLY = "SELECT is_copy, status, count(*) AS n FROM delivery_{0} WHERE status <> 'grouped' GROUP BY 1, 2"
+_ROWS = """
+    SELECT r.number, r.source, r.line, r.address, r.name, r.fields::text, coalesce(p.message, 0)
+    FROM row_{0} r LEFT JOIN part p ON p.campaign = r.campaign AND p.row = r.number
+    WHERE r.campaign = $1 AND r.number > $2 ORDER BY r.number LIMIT $3
+"""
+# The paths of rows that follow one another have ids that do so.
+_DELIVERIES = """
+    SELECT d.id, d.row_number, d.forward_path, d.is_copy, d.lane, d.status, extract(epoch FROM d.due_at)::float8,
+        d.attempts, d.tries, d.first_at, CASE WHEN d.marked_by IS NOT NULL AND d.due_at IS NOT NULL
+            THEN extract(epoch FROM d.marked_at)::float8 END,
+        d.marked_relay, d.in_doubt_before, d.digest, d.message_id, d.reason
+    FROM delivery_{0} d WHERE d.campaign = $1 AND d.id > $2 AND d.id <= $2 + $3 ORDER BY d.id
+"""
+_ATTEMPTS = """
+    SELECT a.delivery, a.try, extract(epoch FROM a.at)::float8, a.took, a.relay, a.stage, a.code, a.enhanced, a.text,
+        a.breakage, a.outcome, a.scope, a.reason, a.counts
+    FROM attempt_{0} a WHERE a.campaign = $1 AND a.delivery > $2 AND a.delivery <= $3 ORDER BY a.delivery, a.try
 """
 
 
-class DeliveryRecord(Struct, frozen=True, kw_only=True):
-    """One address and what has become of it; `code`, `enhanced` and `reply` are the server's last words."""
-
-    delivery: int
-    row: int
-    address: str
-    is_copy: bool
-    status: Status
-    reason: str
-    tries: int
-    first_at: float | None
-    message_id: str
-    code: int | None
-    enhanced: str
-    reply: str
-    error: str
-    relay: str
-
-
 async def read_tally(connection: Connection, campaign: int) -> Tally:
-    """Rows and copies by status, by reading all deliveries."""
+    """Messages and copies by status, by reading all deliveries."""
     found: tuple[Counter[Status], Counter[Status]] = Counter(), Counter()
     for record in await connection.fetch(_TALLY.format(campaign)):
         found[record["is_copy"]][Status(record["status"])] = record["n"]
     rows = int(await connection.fetchval("SELECT rows FROM campaign WHERE id = $1", campaign))
-    return Tally(rows, *found)
+    sharing = int(await connection.fetchval("SELECT count(*) FROM part WHERE campaign = $1", campaign))
+    return Tally(rows, *found, sharing)
 
 
-async def read_records(connection: Connection, campaign: int) -> AsyncIterator[DeliveryRecord]:
-    """Every delivery in the order of the input, a page at a time."""
+async def read_pages(connection: Connection, url: str, campaign: int) -> AsyncIterator[KeptPage]:
+    """All rows in the order of the input, then all deliveries with their tries, a page at a time.
+
+    A delivery is read before its tries, so that none that it counts is missing.  Raises `StoreError`.
+    """
     after = 0
-    while page := await connection.fetch(_RECORDS.format(campaign), after, PAGE):
-        for record in page:
-            after = record["id"]
-            has_reply = record["code"] is not None
-            yield DeliveryRecord(
-                delivery=after,
-                row=record["row_number"],
-                address=record["forward_path"],
-                is_copy=record["is_copy"],
-                status=Status(record["status"]),
-                reason=record["reason"],
-                tries=record["tries"],
-                first_at=record["first_at"],
-                message_id=record["message_id"],
-                code=record["code"],
-                enhanced=record["enhanced"] or "",
-                reply=(record["text"] or "") if has_reply else "",
-                error="" if has_reply else record["text"] or "",
-                relay=record["relay"] or "",
-            )
+    while True:
+        with saying(url):
+            found = await connection.fetch(_ROWS.format(campaign), campaign, after, PAGE)
+        rows = [KeptRow(*record) for record in found]
+        if not rows:
+            break
+        after = rows[-1].number
+        yield KeptPage(rows, [], [])
+    after = 0
+    while True:
+        with saying(url):
+            found = await connection.fetch(_DELIVERIES.format(campaign), campaign, after, PAGE)
+            if not found:
+                return
+            tries = await connection.fetch(_ATTEMPTS.format(campaign), campaign, after, after + PAGE)
+        after += PAGE
+        yield KeptPage([], [KeptDelivery(*record) for record in found], [KeptAttempt(*record) for record in tries])

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from bulkmail.cluster.database import SCHEMA, StoreError, saying, shown
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.cluster.database import LIST_SCHEMA, SCHEMA, StoreError, saying, shown
+from bulkmail.model.lazy import dataclass
 
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-VERSION = 1
+VERSION = 3
 OLDEST_SERVER = 13
 CLOCKS_APART = 60.0  # seconds
 _LOCK = 0x62756C6B  # of the advisory lock: two administrators at once
@@ -72,7 +72,7 @@ async def check(connection: Connection, url: str) -> list[Remark]:
     with saying(url):
         _refuse_old(connection, url)
         await require(connection, url)
-        found = [*await _rights(connection), *await _durability(connection)]
+        found = [*await _rights(connection), *await _list_rights(connection), *await _durability(connection)]
         apart = time.time() - float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8"))
     if abs(apart) > CLOCKS_APART:
         text = f"the clocks of this machine and of the store are {abs(apart):.0f} s apart"
@@ -81,7 +81,7 @@ async def check(connection: Connection, url: str) -> list[Remark]:
 
 
 async def _rights(connection: Connection) -> list[Remark]:
-    tables = ("campaign", "session", "shard", "row", "delivery", "attempt")
+    tables = ("campaign", "session", "shard", "row", "delivery", "attempt", "setting", "part", "work")
     missing = [
         table
         for table in tables
@@ -95,6 +95,27 @@ async def _rights(connection: Connection) -> list[Remark]:
     user = await connection.fetchval("SELECT current_user")
     fix = f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA {SCHEMA} TO {user}"
     return [Remark(f"{user} may not read and write {', '.join(missing)}", fix, is_error=True)]
+
+
+async def _list_rights(connection: Connection) -> list[Remark]:
+    """The suppression list is a schema of its own, because some machines need nothing else."""
+    granted = await connection.fetchval(
+        """
+        SELECT has_schema_privilege(n.oid, 'USAGE') AND bool_and(has_table_privilege(c.oid, p))
+        FROM pg_namespace AS n JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relkind = 'r',
+             unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p
+        WHERE n.nspname = $1 GROUP BY n.oid
+        """,
+        LIST_SCHEMA,
+    )
+    if granted:
+        return []
+    user = await connection.fetchval("SELECT current_user")
+    fix = (
+        f"GRANT USAGE ON SCHEMA {LIST_SCHEMA} TO {user};"
+        f" GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {LIST_SCHEMA} TO {user}"
+    )
+    return [Remark(f"{user} may not read and write the suppression list", fix, is_error=True)]
 
 
 async def _durability(connection: Connection) -> list[Remark]:

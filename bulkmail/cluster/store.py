@@ -17,13 +17,10 @@ from bulkmail.cluster.database import StoreError, connect, is_gone, saying
 from bulkmail.cluster.journal import ClusterJournal
 from bulkmail.cluster.reader import read_tally
 from bulkmail.cluster.session import Session
-from bulkmail.model.address import Address
-from bulkmail.model.delivery import Delivery
-from bulkmail.model.job import Claim, Job, PutBack, Release, Settlement, Written
-from bulkmail.model.literal import read_number
-from bulkmail.model.recipient import Place, Recipient
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.delivery import Claim, Delivery, Job, PutBack, Release, Settlement, Written
+from bulkmail.model.quantities import read_number
+from bulkmail.model.recipient import Address, Place, Recipient, RowFields
+from bulkmail.model.tally import Status, Tally
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -35,11 +32,13 @@ _from_json = msgspec.json.Decoder(dict[str, object], float_hook=read_number).dec
 # What was tried before first, then the order of the input.
 _CLAIM = """
     WITH live AS MATERIALIZED (
-        SELECT s.id FROM session s JOIN campaign c ON c.id = $2 AND c.state = 'sending'
+        SELECT s.id, c.state = 'canary' AS is_canary FROM session s
+        JOIN campaign c ON c.id = $2 AND c.state IN ('canary', 'sending')
         WHERE s.id = $1 AND s.ended_at IS NULL AND s.lease_until > clock_timestamp() FOR SHARE OF s),
     pick AS MATERIALIZED (
         SELECT s.campaign, s.id FROM shard s, live WHERE s.campaign = $2 AND s.lane = $3 AND s.holder IS NULL
-        AND s.due_at <= clock_timestamp() ORDER BY s.due_at DESC, s.id LIMIT 1 FOR UPDATE OF s SKIP LOCKED)
+        AND (s.is_canary OR NOT live.is_canary) AND s.due_at <= clock_timestamp()
+        ORDER BY s.due_at DESC, s.id LIMIT 1 FOR UPDATE OF s SKIP LOCKED)
     UPDATE shard s SET holder = live.id FROM pick, live WHERE s.campaign = pick.campaign AND s.id = pick.id
     RETURNING s.id
 """
@@ -48,13 +47,14 @@ _DUE = """
         d.in_doubt_before, d.message_id, r.address, r.name, r.fields, r.source, r.line,
         CASE WHEN d.due_at > 'epoch' THEN extract(epoch FROM d.due_at - clock_timestamp())::float8 END AS due_in
     FROM shard s
-    JOIN delivery_{0} d ON d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id
+    JOIN delivery_{0} d ON d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id AND d.lane = s.lane
     JOIN row_{0} r ON r.campaign = d.campaign AND r.number = d.row_number
     WHERE s.campaign = $1 AND s.holder = $2 AND s.lane = $3 AND d.due_at <= clock_timestamp() AND d.marked_by IS NULL
     AND NOT d.id = ANY ($4) ORDER BY d.due_at = 'epoch', d.due_at, d.id LIMIT $5
 """
 _END_OF_SHARD = (
-    "(SELECT min(d.due_at) FROM delivery_{0} d WHERE d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id)"
+    "(SELECT min(d.due_at) FROM delivery_{0} d WHERE d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id"
+    " AND d.lane = s.lane)"
 )
 _GIVE_BACK = (
     f"UPDATE shard s SET holder = NULL, due_at = {_END_OF_SHARD} WHERE s.campaign = $1 AND s.holder = $2"
@@ -66,13 +66,22 @@ _MORE = """
     SELECT min(CASE WHEN s.holder IS NULL THEN extract(epoch FROM s.due_at - clock_timestamp())::float8
         WHEN s.holder = $2 THEN (SELECT extract(epoch FROM min(d.due_at) - clock_timestamp())::float8
             FROM delivery_{0} d WHERE d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id
-            AND NOT d.id = ANY ($4))
+            AND d.lane = s.lane AND NOT d.id = ANY ($4))
         ELSE $5 END)
     FROM shard s WHERE s.campaign = $1 AND s.lane = $3 AND (s.due_at IS NOT NULL OR s.holder IS NOT NULL)
 """
+_SHARED = """
+    SELECT p.message, r.source, r.line, r.fields FROM part p
+    JOIN row_{0} r ON r.campaign = p.campaign AND r.number = p.row
+    WHERE p.campaign = $1 AND p.message = ANY ($2) ORDER BY p.message, p.row
+"""
+_LAST_PLANNED = """
+    SELECT extract(epoch FROM max(due_at) - clock_timestamp())::float8 FROM delivery_{0}
+    WHERE campaign = $1 AND status = 'pending' AND tries = 0 AND due_at > 'epoch'
+"""
 _OPEN = """
     SELECT count(*) FROM shard s
-    JOIN delivery_{0} d ON d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id
+    JOIN delivery_{0} d ON d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id AND d.lane = s.lane
     WHERE s.campaign = $1 AND s.lane = $2 AND d.status IN ('pending', 'deferred')
 """
 
@@ -96,6 +105,9 @@ class ClusterStore:
         self._is_dry: defaultdict[int, bool] = defaultdict(bool)  # by lane: nothing is left that is not out
         self._connection: Connection | None = None
         self._reading = asyncio.Lock()
+        self._shared: dict[int, tuple[RowFields, ...]] = {}  # of rows that are out
+        self._row_of: dict[int, int] = {}  # of deliveries that are out, where rows share messages
+        self._is_grouped = False
         self._asking: set[asyncio.Task[Any]] = set()
         self._journal = ClusterJournal(session, campaign, out=self._out, clock=clock)
 
@@ -110,7 +122,23 @@ class ClusterStore:
             raise StoreError(f"there is no campaign {name!r} in the store")
         store = cls(session, found["id"], eligible=found["eligible"], has_copies=found["has_copies"], clock=clock)
         store._connection = connection
+        with saying(session.url):
+            store._is_grouped = bool(
+                await connection.fetchval("SELECT 1 FROM part WHERE campaign = $1 LIMIT 1", store.campaign)
+            )
         return store
+
+    def rows_of(self, row: int) -> tuple[RowFields, ...]:
+        """The fields of all rows that share the message of `row`, which was claimed; none if it has its own."""
+        return self._shared[row] if self._is_grouped else ()
+
+    async def last_planned(self) -> float:
+        """When the last delivery never tried is planned for, wall-clock seconds; 0 for none."""
+        async with self._reading:
+            connection = await self._connected()
+            with saying(self._session.url):
+                wait = await connection.fetchval(_LAST_PLANNED.format(self.campaign), self.campaign)
+        return 0.0 if wait is None else self._clock() + float(wait)
 
     @property
     def epoch(self) -> int:
@@ -204,12 +232,25 @@ class ClusterStore:
         now = self._clock()
         if found:
             self._out.update((record["id"], session) for record in found)
+            if self._is_grouped:
+                await self._know_shared(connection, found)
             return Claim([_job(record, now) for record in found], 0.0, epoch)
         out = list(self._out)
         await connection.execute(_GIVE_BACK.format(self.campaign), self.campaign, session, lane, out)
         wait = await connection.fetchval(_MORE.format(self.campaign), self.campaign, session, lane, out, LOOK)
         self._is_dry[lane] = wait is None
         return Claim([], math.inf if wait is None else now + max(0.05, wait), epoch)
+
+    async def _know_shared(self, connection: Connection, found: Sequence[Record]) -> None:
+        """The other rows of the messages of these rows."""
+        own = {record["row_number"]: [RowFields(_from_json(record["fields"]), _place(record))] for record in found}
+        for record in await connection.fetch(_SHARED.format(self.campaign), self.campaign, list(own)):
+            own[record["message"]].append(RowFields(_from_json(record["fields"]), _place(record)))
+        self._row_of = {number: row for number, row in self._row_of.items() if number in self._out}
+        self._row_of.update((record["id"], record["row_number"]) for record in found)
+        wanted = set(self._row_of.values())
+        self._shared = {row: rows for row, rows in self._shared.items() if row in wanted}
+        self._shared.update((number, tuple(rows)) for number, rows in own.items())
 
     async def _count_open(self, lane: int) -> int:
         async with self._reading:
@@ -224,10 +265,13 @@ class ClusterStore:
                 return await read_tally(connection, self.campaign)
 
 
+def _place(record: Record) -> Place:
+    return Place(record["source"], record["line"])
+
+
 def _job(record: Record, now: float) -> Job:
     local, _, domain = record["address"].rpartition("@")
-    place = Place(record["source"], record["line"])
-    person = Recipient(Address(local, domain), record["name"], _from_json(record["fields"]), place)
+    person = Recipient(Address(local, domain), record["name"], _from_json(record["fields"]), _place(record))
     delivery = Delivery(
         record["id"],
         record["row_number"],

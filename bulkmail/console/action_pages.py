@@ -1,36 +1,24 @@
-"""What can be done about a run: stop it, go on with it, cancel what is left, decide what is in doubt."""
+"""What can be done about a run: stop it, go on with it, cancel what is left."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
-from pathlib import Path
-from typing import Any
 
 import anyio
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bulkmail.console.commands import LOG_SUFFIX, Job, command_line
+from bulkmail.console.commands import LOG_SUFFIX, CommandRunning, Job, command_line
 from bulkmail.console.folders import RunFile
 from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
 from bulkmail.console.run_pages import RunPages
 from bulkmail.console.sending_pages import QUIET, password_of
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.relay import Secret
-from bulkmail.outbox.reader import OutboxReader
-from bulkmail.text import printable
 
 WAITED = 8.0  # seconds that the answer waits for what was asked for
-MOST_DOUBTFUL = 500
 _LOOKED_EVERY = 0.1
-CHOICES = {
-    "retry": "Send again: a recipient who has it already gets it twice, with the same Message-ID",
-    "accepted": "Count as accepted: it is not sent again",
-    "rejected": "Count as rejected: it is not sent again",
-}
 
 
 class ActionPages:
@@ -46,7 +34,7 @@ class ActionPages:
         run = await self._console.run(request)
         form = await form_of(request)
         words = ["stop", run.shown, *(["--now"] if form.get("now") else [])]
-        job = await self._begin(run, words, subject=f"stop {run.id}", unsaid=["--json"])
+        job = await begin(self._console, run, words, unsaid=["--json"], subject=f"stop {run.id}")
         await self._console.commands.wait(job, WAITED)
         if job.exit_code not in (None, 0, 3):
             return redirect(f"/j/{job.id}")
@@ -55,18 +43,14 @@ class ActionPages:
     async def resume(self, request: Request) -> Response:
         """Goes on with what is left."""
         run = await self._console.run(request)
-        form = await form_of(request)
-        return await self._go_on(run, self._resume_words(run), password_of(form))
-
-    def _resume_words(self, run: RunFile) -> list[str]:
-        return ["resume", run.shown, "--yes"]
-
-    async def _go_on(self, run: RunFile, words: Sequence[str], password: Secret | None = None) -> Response:
-        if self._console.commands.running(_subject(run)) is not None:
-            notice = Notice("bad", "Another command about this campaign is running; wait until it is done.")
-            return await self._runs.page(run, notice, 409)
-        words = [*words, *(["--password-stdin"] if password is not None else [])]
-        job = await self._begin(run, words, subject=_subject(run), unsaid=QUIET, password=password)
+        password = password_of(await form_of(request))
+        words = ["resume", run.shown, "--yes", *(["--password-stdin"] if password is not None else [])]
+        try:
+            job = await begin(self._console, run, words, unsaid=QUIET, password=password)
+        except CommandRunning as error:
+            if list(error.job.words) != words:
+                return await self._runs.page(run, Notice.of(error), 409)
+            job = error.job  # the button was pressed twice
         with anyio.move_on_after(WAITED):
             # A process begins and ends without telling the loop.
             while job.exit_code is None and not await to_thread.run_sync(self._is_sending, run, job):  # noqa: ASYNC110
@@ -79,22 +63,6 @@ class ActionPages:
         except BulkmailError:
             return False
         return process is not None and process[0] == job.pid
-
-    async def _begin(
-        self,
-        run: RunFile,
-        words: Sequence[str],
-        *,
-        subject: str,
-        unsaid: Sequence[str],
-        password: Secret | None = None,
-    ) -> Job:
-        def start() -> Job:
-            return self._console.commands.start(
-                words, subject=subject, output=_log(run.path), run=run.path, unsaid=unsaid, password=password
-            )
-
-        return await to_thread.run_sync(start)
 
     # -- cancel
 
@@ -116,45 +84,38 @@ class ActionPages:
         form = await form_of(request)
         if form.get("confirm", "").strip().lower() != "cancel":
             return await self._cancel_page(run, "Nothing was cancelled: type the word “cancel”.", 400)
-        job = await self._begin(run, ["cancel", run.shown, "--yes"], subject=_subject(run), unsaid=[])
+        # Even while it is sent: the command stops it first.
+        job = await begin(self._console, run, ["cancel", run.shown, "--yes"], subject=f"cancel {run.id}")
         await self._console.commands.wait(job, WAITED)
         return redirect(f"/r/{run.id}" if job.exit_code == 0 else f"/j/{job.id}")
 
-    # -- in doubt
 
-    async def doubt(self, request: Request) -> Response:
-        """The messages in doubt, and what can be done about them."""
-        return await self._doubt_page(await self._console.run(request))
+async def begin(
+    console: Console,
+    run: RunFile,
+    words: Sequence[str],
+    *,
+    unsaid: Sequence[str] = (),
+    password: Secret | None = None,
+    stdin: int | None = None,
+    subject: str = "",
+) -> Job:
+    """Starts a command about a run, whose output goes beside it.
 
-    async def _doubt_page(self, run: RunFile, problem: str = "", status: int = 200) -> Response:
-        context = await to_thread.run_sync(self._doubtful, run)
-        return self._templates.page("doubt.html", status, run=run, choices=CHOICES, problem=problem, **context)
+    Without a `subject` of its own it is one about the campaign, of which one at a time may run: a run and a new one
+    exclude one another.  Raises `CommandRunning`, `ConfigError`.
+    """
 
-    def _doubtful(self, run: RunFile) -> dict[str, Any]:
-        view = self._console.views.view(run.path)
-        with OutboxReader.open(run.path) as reader:
-            rows = [
-                (record.row, printable(path.address, 200), path.last_at, printable(path.error or path.reply, 300))
-                for record in islice(reader.in_doubt(), MOST_DOUBTFUL)
-                for path in (record, *record.copies)
-                if path.status is Status.IN_DOUBT
-            ]
-        return {"view": view, "rows": rows, "left_out": view.doubtful - len(rows)}
+    def start() -> Job:
+        return console.commands.start(
+            words,
+            subject=subject or run.campaign or run.id,
+            output=run.path.with_name(run.path.name.partition(".")[0] + LOG_SUFFIX),
+            run=run.path,
+            unsaid=unsaid,
+            password=password,
+            stdin=stdin,
+            is_alone=not subject,
+        )
 
-    async def decide(self, request: Request) -> Response:
-        """Takes all that is in doubt out of doubt: the choice is that of `resume --in-doubt`."""
-        run = await self._console.run(request)
-        form = await form_of(request)
-        choice = form.get("choice", "")
-        if choice not in CHOICES:
-            return await self._doubt_page(run, "Choose what becomes of the messages in doubt.", 400)
-        return await self._go_on(run, [*self._resume_words(run), "--in-doubt", choice], password_of(form))
-
-
-def _subject(run: RunFile) -> str:
-    """What a command is about: the campaign, so that it and a new run exclude one another."""
-    return run.campaign or run.id
-
-
-def _log(path: Path) -> Path:
-    return path.with_name(path.name.partition(".")[0] + LOG_SUFFIX)
+    return await to_thread.run_sync(start)

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from bulkmail.console.action_pages import ActionPages
 from bulkmail.console.campaign_pages import CampaignPages
 from bulkmail.console.commands import Commands
+from bulkmail.console.doubt_pages import DoubtPages
 from bulkmail.console.folders import Folders, home_shown
 from bulkmail.console.guard import Guard
 from bulkmail.console.journal import Journal
@@ -72,7 +73,7 @@ def make_app(
     writing = CampaignPages(console, templates, make=make_campaign, kinds=kinds)
     sending, runs = SendingPages(console, templates), RunPages(console, templates)
     actions, rows = ActionPages(console, templates, runs), RowPages(console, templates)
-    others = OtherPages(console, templates)
+    doubts, others = DoubtPages(console, templates), OtherPages(console, templates)
 
     for each in STATIC:
         static_address(each)
@@ -147,8 +148,10 @@ def make_app(
         Route(f"{run}/resume", actions.resume, methods=["POST"]),
         Route(f"{run}/cancel", actions.ask_cancel),
         Route(f"{run}/cancel", actions.cancel, methods=["POST"]),
-        Route(f"{run}/doubt", actions.doubt),
-        Route(f"{run}/doubt", actions.decide, methods=["POST"]),
+        Route(f"{run}/doubt", doubts.show),
+        Route(f"{run}/doubt", doubts.decide, methods=["POST"]),
+        Route(f"{run}/mailbox", doubts.look_in_mailbox, methods=["POST"]),
+        Route(f"{run}/log", doubts.look_in_log, methods=["POST"]),
         *(Route(f"{run}/report.{suffix}", runs.report, name=suffix) for suffix in ("csv", "json", "html")),
         Route("/static/{digest}/{name}", static),
     ]

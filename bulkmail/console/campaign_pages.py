@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from threading import Lock
 from typing import Any, BinaryIO
 
 from anyio import to_thread
@@ -36,9 +37,9 @@ from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
 from bulkmail.console.run_view import RunView
 from bulkmail.console.worker import Rendered, printable_lines
 from bulkmail.console.worker import Request as Wanted
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.tally import Status
 from bulkmail.settings.layers import FILE_NAME
 from bulkmail.text import printable
 
@@ -88,6 +89,7 @@ class CampaignPages:
         self._templates = templates
         self._make = make
         self._rendered: OrderedDict[str, tuple[str, Rendered]] = OrderedDict()
+        self._saving = Lock()  # two tabs may save at once: what one has written the other must see
 
     # -- the list of campaigns
 
@@ -256,6 +258,7 @@ class CampaignPages:
         return self._templates.page(
             "_preview.html",
             campaign=campaign,
+            document=document,
             rendered=rendered,
             message=message,
             key=key,
@@ -295,9 +298,9 @@ class CampaignPages:
         self, request: Request, campaign: CampaignFolder, form: Mapping[str, str], *, said: str
     ) -> Response:
         def write() -> Document:
-            document = self._read(campaign)
-            draft = draft_of(document, form)
-            return save(campaign.file, draft, digest=form.get("digest", ""), inside=self._console.folders.is_inside)
+            with self._saving:
+                draft = draft_of(self._read(campaign), form)
+                return save(campaign.file, draft, digest=form.get("digest", ""), inside=self._console.folders.is_inside)
 
         try:
             await to_thread.run_sync(write)
@@ -345,7 +348,8 @@ class CampaignPages:
 
         def write() -> None:
             inside = self._console.folders.is_inside
-            save(campaign.file, Draft(typed, {}), digest=form.get("digest", ""), inside=inside)
+            with self._saving:
+                save(campaign.file, Draft(typed, {}), digest=form.get("digest", ""), inside=inside)
 
         try:
             await to_thread.run_sync(write)

@@ -20,7 +20,7 @@ from anyio import to_thread
 
 from bulkmail.console.journal import Entry, Journal
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.relay import Secret
 from bulkmail.model.tally import EXIT_IN_DOUBT, EXIT_OK, EXIT_SOME_FAILED, EXIT_STOPPED
 
@@ -30,6 +30,14 @@ LONGEST_OUTPUT = 20_000  # bytes of a command's output that are shown
 LONGEST_RESULT = 5_000_000  # of its JSON
 _DONE = (EXIT_OK, EXIT_SOME_FAILED, EXIT_STOPPED, EXIT_IN_DOUBT)
 _REAPED_EVERY = 0.2  # seconds
+
+
+class CommandRunning(ConfigError):
+    """Another command about the same campaign has not ended; `job` is that."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__("another command about this campaign is running", hint="wait until it is done")
+        self.job = job
 
 
 @dataclass(slots=True)
@@ -106,13 +114,15 @@ class Commands:
         self._journal = journal
         self._scratch = scratch
         self._jobs: dict[str, Job] = {}
+        self._lock = threading.RLock()
 
     def __getitem__(self, job: str) -> Job:
         return self._jobs[job]
 
     def jobs(self) -> list[Job]:
         """All that are remembered, the newest first."""
-        return sorted(self._jobs.values(), key=lambda job: -job.started_at)
+        with self._lock:
+            return sorted(self._jobs.values(), key=lambda job: -job.started_at)
 
     def running(self, subject: str) -> Job | None:
         """A command about this campaign that has not ended."""
@@ -127,11 +137,30 @@ class Commands:
         run: Path | None = None,
         unsaid: Sequence[str] = (),
         password: Secret | None = None,
+        stdin: int | None = None,
+        is_alone: bool = False,
     ) -> Job:
         """Starts `bulkmail WORDS`; `unsaid` are flags for the console's own reading, which a person would not type.
 
-        A password goes through a pipe.  Raises `ConfigError` where nothing could be started.
+        A password goes through a pipe; `stdin` is an open file to read in its place.  With `is_alone` no other command
+        about the subject may be running, or this is a `CommandRunning`.  Raises `ConfigError` where nothing could be
+        started.
         """
+        with self._lock:  # a button may be pressed twice, in two tabs
+            if is_alone and (other := self.running(subject)) is not None:
+                raise CommandRunning(other)
+            return self._start(words, subject, output, run, unsaid, password, stdin)
+
+    def _start(
+        self,
+        words: Sequence[str],
+        subject: str,
+        output: Path | None,
+        run: Path | None,
+        unsaid: Sequence[str],
+        password: Secret | None,
+        stdin: int | None,
+    ) -> Job:
         identity = secrets.token_hex(6)
         target = output or self._scratch / f"{identity}{LOG_SUFFIX}"
         try:
@@ -140,7 +169,7 @@ class Commands:
                 start = log.tell()
                 process = subprocess.Popen(  # noqa: S603 - our own program, and no shell
                     [sys.executable, "-m", "bulkmail", *words, *unsaid],
-                    stdin=subprocess.PIPE if password is not None else subprocess.DEVNULL,
+                    stdin=subprocess.PIPE if password is not None else subprocess.DEVNULL if stdin is None else stdin,
                     stdout=log,
                     stderr=log,
                     env={**os.environ, "NO_COLOR": "1"},

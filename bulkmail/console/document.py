@@ -17,7 +17,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.settings.layers import FILE_NAME, LONGEST_FILE, parse_toml
 from bulkmail.settings.schema import sensitivity_of
 

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
 
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.settings.layers import FILE_NAME
 from bulkmail.settings.runs import FOLDER, SUFFIX
 from bulkmail.text import printable

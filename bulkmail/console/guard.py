@@ -149,7 +149,7 @@ def _with_headers(send: Send) -> Send:
 def _bounded(scope: Scope, receive: Receive) -> Receive:
     """`receive`, with an end to how long and how slow a body may be.  Raises `HTTPException`."""
     path = str(scope["path"])
-    upload = {"list": LONGEST_LIST, "attachments": LONGEST_ATTACHMENT}.get(path.rpartition("/")[2])
+    upload = {"list": LONGEST_LIST, "log": LONGEST_LIST, "attachments": LONGEST_ATTACHMENT}.get(path.rpartition("/")[2])
     longest = LONGEST_BODY if upload is None else upload + _SPARE
     seen, is_whole = 0, False
     deadline = anyio.current_time() + (BODY_TIMEOUT if upload is None else UPLOAD_TIMEOUT)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 
 FILE = "console-log.jsonl"
 MOST_SHOWN = 500

@@ -11,10 +11,10 @@ import anyio
 from anyio import to_thread
 
 from bulkmail.console.run_view import RunView, Views
-from bulkmail.model.delivery import Status
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.outbox.reader import OutboxReader
-from bulkmail.outbox.searching import Try
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.tally import Status
+from bulkmail.outbox.addresses import Try
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.figures import Timeline
 from bulkmail.text import printable
 

@@ -15,10 +15,10 @@ from bulkmail.console.commands import Job, command_line
 from bulkmail.console.folders import CampaignFolder
 from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
 from bulkmail.console.sending_pages import log_of, password_of
-from bulkmail.mailing.suppression_sources import open_settings
-from bulkmail.model.address import Address
+from bulkmail.mailing.suppression_list import open_settings
 from bulkmail.model.errors import AddressError, BulkmailError
 from bulkmail.model.feedback_event import FeedbackKind
+from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Secret
 from bulkmail.model.suppression import SuppressionReason
 from bulkmail.settings.suppressions import load_suppressions

@@ -20,12 +20,13 @@ from bulkmail.console.folders import CampaignFolder, Folders, Listing, RunFile
 from bulkmail.console.guard import LONGEST_BODY
 from bulkmail.console.journal import Journal
 from bulkmail.console.live import Live
+from bulkmail.console.places import field_of
 from bulkmail.console.renderer import Renderer
 from bulkmail.console.run_view import RunView, Views
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.units import say_duration, say_rate
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.quantities import say_duration, say_rate
+from bulkmail.model.tally import Status
 from bulkmail.pages.kit import read_part
 from bulkmail.pages.moments import moment
 from bulkmail.text import printable
@@ -114,7 +115,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         auto_reload=False,
     )
-    environment.globals.update(static=static_address, command_line=command_line)
+    environment.globals.update(static=static_address, command_line=command_line, field_of=field_of)
     environment.filters.update(
         number=lambda value: f"{value:,}",
         percent=say_percent,

@@ -13,9 +13,9 @@ from starlette.responses import Response
 from bulkmail.console.folders import RunFile
 from bulkmail.console.pages import Console, Templates
 from bulkmail.console.run_view import WORDS
-from bulkmail.model.delivery import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.entries import RowRecord
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.text import printable
 
 PAGE = 100

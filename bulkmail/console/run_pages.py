@@ -19,9 +19,9 @@ from bulkmail.console.commands import command_line
 from bulkmail.console.folders import RunFile
 from bulkmail.console.live import CATCHING_UP, EVERY, Picture
 from bulkmail.console.pages import Console, Notice, Templates, say_percent
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.units import say_duration
+from bulkmail.model.quantities import say_duration
+from bulkmail.model.tally import Status
 from bulkmail.pages.plots import time_plot
 from bulkmail.text import count, printable
 

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
 
-from bulkmail.model.delivery import Status
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.tally import Tally
-from bulkmail.outbox.reader import OutboxReader
-from bulkmail.outbox.shape import noticing_damage
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.tally import Status, Tally
+from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.report.planned import planned_in
 from bulkmail.report.planned import sentence as planned_sentence
 from bulkmail.report.rest import next_try, rest_of, say_rest

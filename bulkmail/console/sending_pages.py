@@ -15,14 +15,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bulkmail.console.commands import LOG_SUFFIX, Job, command_line
+from bulkmail.console.commands import LOG_SUFFIX, CommandRunning, Job, command_line
 from bulkmail.console.document import Document, read_document
 from bulkmail.console.folders import CampaignFolder, RunFile
 from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
+from bulkmail.console.places import field_of
 from bulkmail.console.run_view import RunView
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.tally import (
     EXIT_BUG,
@@ -31,6 +31,7 @@ from bulkmail.model.tally import (
     EXIT_OK,
     EXIT_SOME_FAILED,
     EXIT_STOPPED,
+    Status,
 )
 from bulkmail.settings.dating import pattern_of
 from bulkmail.settings.runs import FOLDER, file_stem
@@ -104,17 +105,20 @@ class SendingPages:
         campaign = await self._console.campaign(request)
         signature, job = self._checks.get(campaign.id, ("", None))
         is_current = job is not None and signature == await to_thread.run_sync(self._signature, campaign)
-        result = await to_thread.run_sync(_checked, job, campaign) if job is not None else None
-        notice = None
+        document = await to_thread.run_sync(self._read, campaign)
+        result = await to_thread.run_sync(_checked, job, document) if job is not None else None
+        notice, field = None, None
         if job is not None and job.exit_code is not None and result is None:
             said = await to_thread.run_sync(job.read_output)
             notice = Notice("bad", "The checks could not be made.", printable(said, 3_000))
+            field = field_of(document, said)
         elif result is not None and not is_current:
             notice = Notice("warn", "The campaign has changed since these checks.")
         return self._templates.page(
             "check.html",
             campaign=campaign,
             result=result,
+            field=field,
             is_running=job is not None and job.exit_code is None,
             notice=notice,
             command=command_line(["check", campaign.shown]),
@@ -199,7 +203,7 @@ class SendingPages:
         signature, job = self._checks.get(campaign.id, ("", None))
         if job is None or signature != self._signature(campaign):
             return None, False
-        result = _checked(job, campaign)
+        result = _checked(job, None)
         is_ready = result is not None and result["ready"]
         return (result["recipients"] if is_ready and result is not None else None), job.exit_code is None
 
@@ -262,23 +266,23 @@ class SendingPages:
     async def _started(
         self, campaign: CampaignFolder, words: Sequence[str], *, is_rehearsal: bool, password: Secret | None = None
     ) -> Response:
-        if self._console.commands.running(campaign.id) is not None:
-            notice = Notice("bad", "Another command about this campaign is running; wait until it is done.")
-            return await self._start(campaign, notice=notice, status=409)
-
         def begin() -> Job:
             return self._console.commands.start(
-                words, subject=campaign.id, output=log_of(campaign), unsaid=QUIET, password=password
+                words, subject=campaign.id, output=log_of(campaign), unsaid=QUIET, password=password, is_alone=True
             )
 
         try:
             job = await to_thread.run_sync(begin)
+        except CommandRunning as error:
+            if list(error.job.words) != list(words):
+                return await self._start(campaign, notice=Notice.of(error), status=409)
+            job = error.job  # the button was pressed twice
         except ConfigError as error:
             return await self._start(campaign, notice=Notice.of(error), status=500)
         return redirect(await self._where_to(campaign, job, is_rehearsal=is_rehearsal))
 
     async def _where_to(self, campaign: CampaignFolder, job: Job, *, is_rehearsal: bool) -> str:
-        """The page of the run as soon as it is there, else that of the command."""
+        """The page of the run as soon as it is there, else that of the command, which goes on to it."""
         with anyio.move_on_after(WAITED_START):
             while True:
                 ended = job.exit_code is not None
@@ -288,7 +292,7 @@ class SendingPages:
                 if ended:
                     break
                 await anyio.sleep(_LOOKED_EVERY)
-        return f"/j/{job.id}"
+        return f"/j/{job.id}?go-on=1"
 
     def _run_of(
         self, campaign: CampaignFolder, job: Job, is_rehearsal: bool, *, is_waiting_enough: bool = False
@@ -317,7 +321,11 @@ class SendingPages:
         result = await to_thread.run_sync(job.result) if job.exit_code is not None else {}
         error, hint = result.get("error"), result.get("hint")
         notice = Notice("bad", printable(str(error), 2_000), printable(str(hint or ""), 1_000)) if error else None
-        run = await to_thread.run_sync(self._any_run_of, campaign, job) if campaign is not None else None
+        run = next((each for each in listing.runs.values() if each.path == job.run), None)
+        if run is None and campaign is not None:
+            run = await to_thread.run_sync(self._any_run_of, campaign, job)
+        if run is not None and not job.has_failed and "go-on" in request.query_params:
+            return redirect(f"/r/{run.id}")
         printed = await to_thread.run_sync(job.said)
         output = "\n".join(printable(line, 1_000) for line in printed.split("\n")[-200:])
         return self._templates.page(
@@ -350,14 +358,14 @@ def _kinds(job: Job) -> tuple[bool, ...]:
     return (True,) if SANDBOX in job.words else (False, True)
 
 
-def _checked(job: Job, campaign: CampaignFolder) -> dict[str, Any] | None:
-    """The result of the checks, as the page shows it; None where there is none."""
+def _checked(job: Job, document: Document | None) -> dict[str, Any] | None:
+    """The result of the checks, as the page shows it, with the fields of `document`; None where there is none."""
     if job.exit_code is None:
         return None
     found: Any = job.result()
     if not isinstance(found.get("findings"), list):
         return None
-    findings = [_finding(each, campaign) for each in found["findings"][:MOST_FINDINGS]]
+    findings = [_finding(each, document) for each in found["findings"][:MOST_FINDINGS]]
     by_status = found.get("by_status", {})
     return {
         "ready": bool(found.get("ready")),
@@ -369,17 +377,17 @@ def _checked(job: Job, campaign: CampaignFolder) -> dict[str, Any] | None:
     }
 
 
-def _finding(found: dict[str, Any], campaign: CampaignFolder) -> dict[str, str]:
-    file = str(found.get("file") or "")
-    is_form = file and Path(file).suffix.lower() in (".toml", ".html", ".txt", ".md", ".mjml")
+def _finding(found: dict[str, Any], document: Document | None) -> dict[str, Any]:
+    where, message = str(found.get("where") or ""), str(found.get("message", ""))
     return {
         "severity": found["severity"] if found["severity"] in ("error", "warning") else "note",
-        "message": printable(str(found.get("message", "")), 2_000),
-        "where": printable(str(found.get("where") or ""), 300),
+        "message": printable(message, 2_000),
+        "where": printable(where, 300),
         "why": printable(str(found.get("why") or ""), 2_000),
         "fix": printable(str(found.get("fix") or ""), 2_000),
         "code": printable(str(found.get("code", "")), 60),
-        "link": f"/c/{campaign.id}" if is_form else "",
+        # A fault of a row names the place in the template; that is what can be corrected.
+        "field": field_of(document, where, message) if document is not None else None,
     }
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import msgspec
 
 from bulkmail.model.errors import BulkmailError, ConfigError, TemplateError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.text import printable
 
 MEMORY = 1_500_000_000  # bytes of address space: a template may ask for more than there is

@@ -11,14 +11,13 @@ from bulkmail.engine.scheduler import Booking
 from bulkmail.engine.worker_session import WorkerSession
 from bulkmail.model import delivery as deliveries
 from bulkmail.model.breaker import Danger, Trip
-from bulkmail.model.delivery import Status, accepted, settle
+from bulkmail.model.delivery import Invalidation, Mark, PutBack, Release, Settlement, accepted, settle
 from bulkmail.model.errors import RelayError, TemplateError
-from bulkmail.model.feedback import ThrottleDecision
-from bulkmail.model.job import Invalidation, Mark, PutBack, Release, Settlement
-from bulkmail.model.outcome import Reason, Scope, rejected
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.outcome import Breakage, Fault, Reason, Reply, Scope, Stage, rejected
+from bulkmail.model.shaper import ThrottleDecision
+from bulkmail.model.tally import Status
 from bulkmail.model.verdict import ACCEPTED
-from bulkmail.smtp.transfer import Done, Transfer
+from bulkmail.smtp.transaction import Done, Transfer
 from bulkmail.text import printable
 
 Conclude = Callable[[str, ThrottleDecision, Reply | Fault], None]

@@ -1,24 +1,52 @@
-"""What the engine asks of its neighbours and tells its observers."""
+"""What the engine is given and asks of its neighbours: clock, store, sessions, the plan of a run, and its observers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+import random
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import field
 from typing import Protocol, TypeAlias, TypeVar
 
+import anyio
 from msgspec import Struct
 
-from bulkmail.model.delivery import Attempt, Delivery
+from bulkmail.model.breaker import Breaker
+from bulkmail.model.delivery import Attempt, Claim, Delivery, Job, Message, Written
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.hold import Hold
-from bulkmail.model.job import Claim, Job, Written
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.message import Message
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import Recipient
-from bulkmail.model.route import Route
-from bulkmail.model.slowdown import Slowdown
+from bulkmail.model.route import MailboxProviders, Route
+from bulkmail.model.shaper import Feedback, Shaper, Slowdown
 from bulkmail.model.tally import Tally
+from bulkmail.model.timing import Hold
 from bulkmail.smtp.connection import More
+
+# -- The time that a run lives by, so that a test can be the one that turns it.
+
+
+class Clock(Protocol):
+    """`now` is wall-clock seconds, for what is stored; `monotonic` seconds are for what is waited for."""
+
+    def now(self) -> float: ...
+    def monotonic(self) -> float: ...
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+
+# -- What the engine asks of its neighbours and tells its observers.
+
 
 T = TypeVar("T")
 Answer: TypeAlias = T | asyncio.Future[T]
@@ -27,6 +55,9 @@ Answer: TypeAlias = T | asyncio.Future[T]
 SQLite on this machine answers at once, and a message must not pay for a task, a coroutine or a turn of the loop that it
 does not need.  A store over a network answers later.  `isinstance(answer, asyncio.Future)` tells which.
 """
+
+QueueKey = int
+"""The number of a part of the work that has its own queue: what is due in another one never stands before it."""
 
 
 class ClaimLost(Exception):
@@ -209,3 +240,49 @@ class Ending:
 
     error: BulkmailError | None = None
     was_stopped: bool = False
+
+
+# -- What a run is to do, and by what means.
+
+
+def _unobserved(event: Event) -> None:
+    """Ignores every event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is to do and by what means.
+
+    It has more attributes than a class should, because it is all that a run is given; nearly all have a default.
+
+    `serving` says which of `outlets`, by number, the jobs of each queue of `store` may go through; None is one
+    queue, 0, through all.  `providers` names the provider of a queue that has but one; in the others every domain is
+    what `lanes` says.  `shaper` is that of an earlier part of the same campaign.  `sign`, if not None, finishes what
+    `compose` made, in a thread.  `ready` is awaited before a job is taken.  `breaker` watches in place of the usual
+    one.  `planned_until` is the latest planned time of a delivery, wall-clock seconds, that the run waits for however
+    short its `wait` is.
+    """
+
+    store: Store
+    compose: Compose
+    outlets: Sequence[Outlet]
+    serving: Mapping[QueueKey, Sequence[int]] | None = None
+    pace: Pace = field(default_factory=Pace)
+    lanes: MailboxProviders = field(default_factory=MailboxProviders)
+    providers: Mapping[QueueKey, str] = field(default_factory=dict)
+    shaper: Shaper | None = None
+    feedback: Feedback = field(default_factory=Feedback)
+    sign: Sign | None = None
+    observe: Observe = _unobserved
+    ready: Callable[[], Awaitable[None]] | None = None
+    breaker: Breaker | None = None
+    planned_until: float = 0.0
+    clock: Clock = field(default_factory=SystemClock)
+    rng: Callable[[], float] = random.random
+
+
+def make_shaper(lanes: MailboxProviders, pace: Pace, *, known: Iterable[Slowdown] = ()) -> Shaper:
+    """Keeps the rates of a campaign and lowers them; `known` are the slowdowns of the past, in monotonic seconds."""
+    return Shaper(
+        lanes, rate=pace.rate, relay_backoff=pace.relay_backoff, provider_backoff=pace.provider_backoff, known=known
+    )

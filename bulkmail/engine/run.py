@@ -1,28 +1,291 @@
-"""What the workers of one run share: the scheduler, the relays and how they do, and what is written down."""
+"""What the workers of one run share: scheduler, relays, messages made ahead, what is written down, how it ends."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from types import TracebackType
+from typing import Self
 
-from bulkmail.engine.account import Account
-from bulkmail.engine.contracts import Ending, Notice
-from bulkmail.engine.explain import explain, explain_failing, explain_left_out, explain_rest
-from bulkmail.engine.journal import Journal
-from bulkmail.engine.lifetime import Lifetime
-from bulkmail.engine.plan import Plan, make_shaper
-from bulkmail.engine.prepare import Preparer
-from bulkmail.engine.relay_state import RelayState
-from bulkmail.engine.scheduler import Scheduler
+import anyio
+
+from bulkmail.engine.contracts import ClaimLost, Clock, Compose, Ending, Notice, Plan, Sign, Store, make_shaper
+from bulkmail.engine.relay_state import Account, RelayState, Throttling
+from bulkmail.engine.scheduler import Booking, Scheduler
 from bulkmail.engine.telling import Telling
-from bulkmail.engine.throttling import Throttling
-from bulkmail.model.breaker import Breaker
+from bulkmail.model.breaker import Breaker, explain, explain_failing, explain_left_out, explain_rest
+from bulkmail.model.delivery import EVERYTHING, Invalidation, Mark, Message, Settlement, Written
 from bulkmail.model.errors import BulkmailError, OutboxError
-from bulkmail.model.feedback import ThrottleDecision
-from bulkmail.model.hold import Hold
-from bulkmail.model.outcome import Scope
-from bulkmail.model.reply import Fault, Reply
-from bulkmail.model.units import say_duration
+from bulkmail.model.outcome import Fault, Reply, Scope
+from bulkmail.model.quantities import say_duration
+from bulkmail.model.shaper import ThrottleDecision
+from bulkmail.model.timing import Hold
 from bulkmail.text import count, printable
+
+# -- How a run ends, and how its waiting workers are woken.
+
+
+class Lifetime:
+    """Plain calls on the loop; `ending` is None as long as the run goes on by itself."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.ending: Ending | None = None
+        self._clock = clock
+        self._wake = anyio.Event()
+        self._openings: set[anyio.CancelScope] = set()
+
+    def end(self, ending: Ending) -> None:
+        """Begin nothing more.  The first reason stands, except that an error outranks the user's word."""
+        if self.ending is None or (ending.error and not self.ending.error):
+            self.ending = ending
+        for opening in self._openings:
+            opening.cancel()
+        self.nudge()
+
+    @contextmanager
+    def opening(self) -> Iterator[anyio.CancelScope]:
+        """Around the opening of a session, which carries no message yet: cancelled when the run ends.
+
+        A server that is silent would otherwise hold the end up for five minutes (RFC 5321 §4.5.3.2.1).
+        """
+        with anyio.CancelScope() as scope:
+            self._openings.add(scope)
+            try:
+                yield scope
+            finally:
+                self._openings.remove(scope)
+
+    def nudge(self) -> None:
+        """Something changed: wakes every `pause()`."""
+        self._wake.set()
+        self._wake = anyio.Event()
+
+    async def pause(self, seconds: float) -> bool:
+        """Returns after `seconds`, or sooner when something changed; False when the run is ending."""
+        if self.ending is not None:
+            return False
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._alarm, seconds, group.cancel_scope)
+            await self._wake.wait()
+            group.cancel_scope.cancel()
+        return self.ending is None
+
+    async def _alarm(self, seconds: float, scope: anyio.CancelScope) -> None:
+        await self._clock.sleep(seconds)
+        scope.cancel()
+
+
+# -- Messages made ahead of the session that carries them, and signed in threads where that takes long.
+
+
+THREADS = 2
+
+
+class Prepared:
+    """A booked delivery with its message, which is ready at once where there is nothing to wait for."""
+
+    __slots__ = ("_future", "_message", "booking", "first_at")
+
+    def __init__(self, booking: Booking, message: Message, first_at: float, future: Future[Message] | None) -> None:
+        self.booking = booking
+        self.first_at = first_at
+        self._message = message
+        self._future = future
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `now()` does not wait."""
+        return self._future is None or self._future.done()
+
+    def now(self) -> Message:
+        """The message; waits a millisecond or two where it is not ready."""
+        return self._message if self._future is None else self._future.result()
+
+    async def message(self) -> Message:
+        """The message, as soon as it is ready."""
+        return self._message if self._future is None else await asyncio.wrap_future(self._future)
+
+
+class Preparer:
+    """Makes the messages of a run.  A few threads sign them; signing releases the GIL."""
+
+    def __init__(self, compose: Compose, sign: Sign | None, clock: Clock) -> None:
+        self._compose = compose
+        self._sign = sign
+        self._clock = clock
+        self._pool = None if sign is None else ThreadPoolExecutor(THREADS, thread_name_prefix="bulkmail-sign")
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a message is better prepared while the one before is under way."""
+        return self._pool is not None
+
+    def prepare(self, booking: Booking, *, at_once: bool = False) -> Prepared:
+        """The message of a delivery; signed by a thread meanwhile, unless `at_once`.  Raises `TemplateError`."""
+        first_at = booking.job.delivery.first_at or self._clock.now()
+        message = self._compose(booking.job, first_at)
+        if self._sign is None or self._pool is None:
+            return Prepared(booking, message, first_at, None)
+        if at_once:
+            return Prepared(booking, self._sign(message, first_at), first_at, None)
+        return Prepared(booking, message, first_at, self._pool.submit(self._sign, message, first_at))
+
+    def close(self) -> None:
+        """Lets go of the threads; what is not begun is not signed any more."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+# -- Group commit: everything that one turn of the loop wants recorded is one call of the store.
+
+
+Then = Callable[[BaseException | None], None]
+_Batch = tuple[list[Written], list[Then]]
+
+LATEST = 0.1
+"""Seconds for which an entry that may wait does so at the most."""
+
+
+class Journal:
+    """Writes entries into a store in the order they are put, and calls back when each is durable.
+
+    A store that answers at once is written to on the loop itself: that costs a few microseconds an entry and no turn of
+    the loop.  A store that answers later gets each turn without waiting for the answer to the one before.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """On the running loop, which all calls must come from.  The store stays the caller's to close."""
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._entries: list[Written] = []
+        self._thens: list[Then] = []
+        self._is_due = False  # in this turn
+        self._timer: asyncio.TimerHandle | None = None  # for what may wait
+        self._unanswered: set[asyncio.Future[Collection[int]]] = set()
+        self._is_closed = False
+
+    def put(self, entry: Written, then: Then) -> None:
+        """`then(None)` is called on the loop when the store has answered; never from within `put`.
+
+        `then(ClaimLost())` says that the store did not grant a mark or take an outcome, `then(error)` that it failed.
+        The callbacks run in the order of the puts.  One that raises is reported to the loop's exception handler.
+        """
+        if self._is_closed:
+            raise OutboxError("the journal is closed: nothing more can be recorded")
+        self._entries.append(entry)
+        self._thens.append(then)
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._commit)
+
+    def put_by(self, entry: Written, then: Then) -> None:
+        """As `put()`, of an entry that nothing waits for: it is committed with the next that is put, or `LATEST`.
+
+        That of an acceptance goes with the mark of the next message of its session, if not before: so no session has
+        more than its depth without an outcome in the store, as if it were committed at once.
+        """
+        if self._is_closed:
+            raise OutboxError("the journal is closed: nothing more can be recorded")
+        self._entries.append(entry)
+        self._thens.append(then)
+        if self._timer is None and not self._is_due:
+            self._timer = self._loop.call_later(LATEST, self._commit)
+
+    async def aclose(self) -> None:
+        """Everything put is answered and called back for, also when this is cancelled.  May be called again."""
+        self._is_closed = True
+        self._commit()
+        if self._unanswered:
+            await _uninterrupted(self._until_answered())
+
+    async def _until_answered(self) -> None:
+        while self._unanswered:
+            await asyncio.wait(self._unanswered)
+            await asyncio.sleep(0)  # the callbacks of what was answered
+
+    def _commit(self) -> None:
+        """Once a turn, and once more at the end."""
+        entries, thens = self._entries, self._thens
+        self._entries, self._thens, self._is_due = [], [], False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not entries:
+            return
+        try:
+            answer = self._store.write(entries)
+        except Exception as error:  # whatever it is, the callbacks must learn of it
+            self._tell((entries, thens), (), error)
+            return
+        if answer is EVERYTHING:
+            for then in thens:
+                try:
+                    then(None)
+                except Exception as failure:
+                    self._report(failure)
+        elif isinstance(answer, asyncio.Future):
+            self._unanswered.add(answer)
+            answer.add_done_callback(partial(self._answered, (entries, thens)))
+        else:
+            self._tell((entries, thens), answer, None)
+
+    def _answered(self, batch: _Batch, answer: asyncio.Future[Collection[int]]) -> None:
+        self._unanswered.discard(answer)
+        error = asyncio.CancelledError() if answer.cancelled() else answer.exception()
+        self._tell(batch, () if error is not None else answer.result(), error)
+
+    def _tell(self, batch: _Batch, taken: Collection[int], error: BaseException | None) -> None:
+        for entry, then in zip(*batch, strict=True):
+            try:
+                if error is not None or taken is EVERYTHING or _is_taken(entry, taken):
+                    then(error)
+                else:
+                    then(ClaimLost())
+            except Exception as failure:
+                self._report(failure)
+
+    def _report(self, failure: Exception) -> None:
+        self._loop.call_exception_handler({"message": "a callback of the journal failed", "exception": failure})
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _is_taken(entry: Written, taken: Collection[int]) -> bool:
+    if isinstance(entry, Mark | Invalidation):
+        return entry.delivery_id in taken
+    return not isinstance(entry, Settlement) or entry.delivery.id in taken
+
+
+async def _uninterrupted(work: Coroutine[None, None, None]) -> None:
+    """Waits for `work` whatever happens; a cancellation that comes meanwhile is raised afterwards.
+
+    The scope holds off anyio's cancellations, which would come again and again, the loop those of asyncio.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    task.result()
+
+
+# -- What the workers of one run share: the scheduler, the relays and how they do, and what is written down.
+
 
 LONGEST_NOTICE = 2_000  # characters
 

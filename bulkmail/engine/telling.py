@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from bulkmail.engine.contracts import DeliveryResult, Event, Observe, ResultBatch
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.model.timing import LARGEST_BATCH, OUTCOMES_TOLD_WITHIN
 
 _ACCEPTED = Status.ACCEPTED

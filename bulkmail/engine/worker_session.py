@@ -8,15 +8,13 @@ from collections.abc import Callable
 import anyio
 
 from bulkmail.engine.contracts import Connection, Sessions
-from bulkmail.engine.provider_use import SessionUse
-from bulkmail.engine.relay_state import RelayState
+from bulkmail.engine.relay_state import RelayState, SessionUse
 from bulkmail.engine.run import Run
 from bulkmail.engine.scheduler import Booking
-from bulkmail.model.opening import login_wait
-from bulkmail.model.outcome import Scope
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.outcome import Breakage, Fault, Reply, Scope, Stage
+from bulkmail.model.retry import login_wait
 from bulkmail.model.timing import IDLE_SESSION_KEPT
-from bulkmail.smtp.dialogue import SessionRefused
+from bulkmail.smtp.replies import SessionRefused
 
 log = logging.getLogger("bulkmail.engine")
 

@@ -12,10 +12,8 @@ from typing import Any
 from bulkmail.feedback.notice import Notice
 from bulkmail.model import verdict
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.outcome import Outcome, Reason
-from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.reply import Stage, make_reply
+from bulkmail.model.lazy import dataclass, lazy_pattern
+from bulkmail.model.outcome import Outcome, Reason, Stage, make_reply
 from bulkmail.model.wording import plain
 from bulkmail.text import printable
 
@@ -131,9 +129,12 @@ def classify(notice: Notice, text: str = "") -> Finding:
     words = printable(_shown(reported) or _shown(text), MOST_WORDS)
     if notice.action in ("delivered", "relayed", "expanded") or notice.status.startswith("2"):
         return Finding(FeedbackKind.DELIVERED, BounceReason.DELIVERED, code, enhanced, words)
+    whole = f"{notice.diagnostic}\n{notice.text}"
     kind, reason = _meaning(notice, text, code, enhanced)
     if kind is FeedbackKind.HARD and _BEFORE_RCPT.search(reported):
         kind, reason = FeedbackKind.BLOCKED, BounceReason.OUR_SENDER  # no recipient was named yet
+    if reason is BounceReason.UNKNOWN_USER and not enhanced.startswith("5.1.") and _AFTER_CONTENT.search(whole):
+        kind, reason = FeedbackKind.SOFT, BounceReason.REFUSED  # it took the recipient: a filter may say so, too
     if reason is BounceReason.UNKNOWN_DOMAIN and enhanced.startswith("4"):
         kind, reason = FeedbackKind.SOFT, BounceReason.DNS
     is_waiting = not notice.action and kind is not FeedbackKind.HARD and _STILL_TRYING.search(notice.text or text)
@@ -217,9 +218,11 @@ _BEFORE_RCPT = lazy_pattern(
     r"|\[mail_?from\]|after (?:helo|ehlo)|>>> (?:mail from|helo|ehlo)[^\n]{0,200}\n\s{0,10}<<< [45]",
     re.IGNORECASE,
 )
+_AFTER_CONTENT = lazy_pattern(
+    r"in reply to end of data|after end of data|>>> DATA\s+<<< 5\d\d [^\n]{0,500}\n5\d\d 5\.0\.0 ", re.IGNORECASE
+)
 _AT_END = lazy_pattern(r"end of data|final data|after i sent the message|reply to data", re.IGNORECASE)
 _CODE = lazy_pattern(r"(?<![\d.\w-])([245][0-5]\d)(?=[ -]|$)(?![ -]?\d{1,3}\.\d{1,3}\.\d{1,3}\.\d)")
-_HASH_CODE = lazy_pattern(r"(?<![\d.\w])([45]\d\d)[ -]")
 _ENHANCED = lazy_pattern(r"(?<![\d.])#?([245]\.\d\.\d{1,3})(?![\d]|\.\d)")
 
 

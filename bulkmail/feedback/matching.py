@@ -11,7 +11,6 @@ from bulkmail.feedback.classify import Finding
 from bulkmail.feedback.notice import Notice
 from bulkmail.feedback.report import Report, Reported
 from bulkmail.message.verp import TokenSubject, find_token, read_token
-from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError
 from bulkmail.model.feedback_event import (
     MOST_REPORT_BYTES,
@@ -21,10 +20,10 @@ from bulkmail.model.feedback_event import (
     KnownRun,
     Proof,
 )
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.model.quota import DAY
-from bulkmail.outbox.finding import FoundDelivery
+from bulkmail.model.recipient import Address
+from bulkmail.outbox.addresses import FoundDelivery
 from bulkmail.text import printable
 
 K = TypeVar("K")

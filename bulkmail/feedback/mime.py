@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from html import unescape
 from itertools import islice
 
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 
 MOST_BYTES = 262_144
 """Of a mail that are read."""

@@ -13,8 +13,7 @@ from json import JSONDecoder
 from typing import TYPE_CHECKING
 
 from bulkmail.feedback.mime import NO_FIELDS, Fields, Mail, decoded, read_fields
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 
 if TYPE_CHECKING:
     from email.message import Message

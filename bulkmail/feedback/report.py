@@ -11,8 +11,7 @@ from bulkmail.feedback.classify import Finding, classify
 from bulkmail.feedback.mime import NO_FIELDS, Fields, Mail, decoded, parameter, read_fields, take_apart
 from bulkmail.feedback.notice import ADDRESS, COMPLAINT, MOST_RECIPIENTS, Notice, Notices, read_notices
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.text import printable
 
 OUR_HEADER = "x-bulkmail-id"

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from bulkmail.mailbox.mail_source import BATCH, KEEP, MOST_BYTES, Afterwards, FetchedMail, Interruptible
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import ReadingPlaces
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.relay import Secret
 from bulkmail.text import printable
 

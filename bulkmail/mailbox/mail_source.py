@@ -9,7 +9,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from bulkmail.model.errors import ConfigError, RelayError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 
 MOST_BYTES = 262_144
 """Of a mail that are read; what is behind them is an attachment."""

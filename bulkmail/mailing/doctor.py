@@ -19,12 +19,11 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from bulkmail.mailing.suppression_sources import ReadList, list_in_use
+from bulkmail.mailing.suppression_list import ReadList, list_in_use
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.outbox.ledger import state_folder
-from bulkmail.outbox.mounts import refuse_network
+from bulkmail.outbox.lock import refuse_network
 from bulkmail.settings.suppressions import load_suppressions
 
 NAME = "bulkmail"
@@ -149,12 +148,12 @@ def look_at_state(environ: Mapping[str, str] = os.environ) -> Iterator[Diagnosis
 def _suppressions() -> Diagnosis:
     try:
         used = list_in_use(load_suppressions(), None)
-        if used is None or not Path(used.file).exists():
+        if used is None or not used.is_there():
             return Diagnosis("suppression list", State.OK, "empty")
         kept = ReadList.open(used)
         if kept is not None:
             kept.close()
-        return Diagnosis("suppression list", State.OK, used.file)
+        return Diagnosis("suppression list", State.OK, used.name)
     except BulkmailError as error:
         return Diagnosis("suppression list", State.PROBLEM, str(error), error.hint)
 

@@ -14,19 +14,18 @@ import msgspec
 
 from bulkmail.mailing.previous_run import earlier_passes, look
 from bulkmail.mailing.rows import Rows, WrappedRows
-from bulkmail.mailing.suppression_sources import open_settings
-from bulkmail.model.address import Address
+from bulkmail.mailing.suppression_list import open_settings
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.feedback_event import FeedbackKind
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.model.status import Status
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.recipient import FIELD as VARIANT
+from bulkmail.model.recipient import Address, BadRow, Recipient
 from bulkmail.model.suppression import SuppressionReason
-from bulkmail.model.variants import FIELD as VARIANT
+from bulkmail.model.tally import Status
 from bulkmail.outbox.entries import RowRecord
-from bulkmail.outbox.reader import OutboxReader
-from bulkmail.outbox.shape import noticing_damage
+from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.recipients.remarks import Remarks
 from bulkmail.settings.suppressions import SuppressionSettings
 from bulkmail.text import count, printable
@@ -182,7 +181,7 @@ def _leave_out(found: Followed, suppressions: SuppressionSettings | None) -> Non
     kinds = {kind: name for name in found.unless for kind in UNLESS[name][0]}
     reasons = {reason: name for name in found.unless for reason in UNLESS[name][1]}
     try:
-        if not suppressions.path().exists():
+        if not suppressions.is_there():
             return  # nothing ever came back
     except RuntimeError:  # no home folder, and so no list
         return

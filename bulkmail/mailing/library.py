@@ -17,13 +17,11 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from bulkmail.mailing.digests import Digest, DigestedRows, add_message, digest_of_messages
-from bulkmail.mailing.feed import Handover
+from bulkmail.mailing import previous_run
+from bulkmail.mailing.checking import Messages
 from bulkmail.mailing.following import Followed, FollowUp, parse_unless, read_followed, with_thread
-from bulkmail.mailing.loading import Messages
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.planned_times import make_schedule, schedule_to_setting
-from bulkmail.mailing.previous_run import LIST_DIGEST, Past, look, refuse_other_kind, refuse_others
+from bulkmail.mailing.permits import make_schedule, schedule_to_setting
 from bulkmail.mailing.program import (
     Attached,
     DeliveryResults,
@@ -32,20 +30,20 @@ from bulkmail.mailing.program import (
     read_attachments,
     with_page_files,
 )
+from bulkmail.mailing.pulse import ProgressTeller, SendingProgress
 from bulkmail.mailing.relays import check_routes, open_routes
-from bulkmail.mailing.rows import Given, Selection
+from bulkmail.mailing.rows import Given, Handover, Selection
 from bulkmail.mailing.run_record import recorded_campaign
-from bulkmail.mailing.suppression_sources import SUPPRESS, files_to_setting, read_suppression
+from bulkmail.mailing.suppression_list import SUPPRESS, files_to_setting, read_suppression
 from bulkmail.message.template.constants import written_values
 from bulkmail.message.template.locality import locality_of
-from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
+from bulkmail.model.campaign import NO_KEYS, Campaign, Dkim, Keys, Template, Unsubscribe
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.pace import Pace
+from bulkmail.model.recipient import Variants, parse_variants
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.route import Route
 from bulkmail.model.tally import MOST_INVALID
-from bulkmail.model.variants import Variants, parse_variants
 from bulkmail.recipients.given import not_rows, reader_of
 from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.report.report import Report
@@ -56,6 +54,7 @@ from bulkmail.smtp.trace import Conversation, ConversationTrace
 
 Through = str | Relay | Route | Iterable[str | Relay | Route]
 """A relay as a program gives it: its URL, or what was made of one; or several of these."""
+Tell = Callable[[SendingProgress], None]
 
 
 def compose(
@@ -225,6 +224,7 @@ class Mailer:
         timezone: str = "",
         follow_up: str | os.PathLike[str] | None = None,
         unless: Iterable[str] = (),
+        progress: Tell | None = None,
     ) -> Report:
         """Sends `campaign` to every recipient and returns what became of each.
 
@@ -242,6 +242,10 @@ class Mailer:
         whom it reached, and who did none of `unless` since (`"bounced"`, `"complained"`, `"unsubscribed"`).  Without
         `recipients` its rows are the list.
 
+        `progress` is called in the event loop after every outcome, so it must be quick.  What it raises stops the run
+        after the messages under way, and is raised here.
+        Cancelling the task ends the run at once: what was under way then may be in doubt.
+
         Raises `NothingToSend`, which has the report, when no recipient is left to send to, unless `allow_empty`.
 
         Raises `ConfigError`, `TemplateError`, `ListError`, `ChecksFailed`, `OutboxError` before anything is sent;
@@ -254,7 +258,7 @@ class Mailer:
         )
         with self._heard() as trace:
             mailing = await self._prepared(campaign, recipients, outbox=outbox, order=order)
-            return await self._run(mailing, trace=trace)
+            return await self._run(mailing, trace=trace, progress=progress)
 
     @asynccontextmanager
     async def deliver(
@@ -320,6 +324,7 @@ class Mailer:
         *,
         outbox: str | os.PathLike[str] | None = None,
         allow_empty: bool = False,
+        progress: Tell | None = None,
     ) -> Report:
         """Sends messages that are ready made, each to its own To, Cc and Bcc.  Otherwise as `send()`.
 
@@ -329,10 +334,14 @@ class Mailer:
             mailing = await self._prepared_messages(
                 messages, path=None if outbox is None else Path(outbox), allow_empty=allow_empty
             )
-            return await self._run(mailing, trace=trace)
+            return await self._run(mailing, trace=trace, progress=progress)
 
     async def resume(
-        self, outbox: str | os.PathLike[str], *, suppress: Iterable[str | os.PathLike[str]] = ()
+        self,
+        outbox: str | os.PathLike[str],
+        *,
+        suppress: Iterable[str | os.PathLike[str]] = (),
+        progress: Tell | None = None,
     ) -> Report:
         """Goes on with the run in `outbox` as it was recorded, with its rows and its message.
 
@@ -347,20 +356,20 @@ class Mailer:
             )
 
         with self._heard() as trace:
-            return await self._run(await to_thread.run_sync(reopened), trace=trace)
+            return await self._run(await to_thread.run_sync(reopened), trace=trace, progress=progress)
 
     async def _prepared_messages(self, messages: Messages, *, path: Path | None, allow_empty: bool) -> Mailing:
         past = await self._past(path)
         if past is not None and past.has_begun:
-            refuse_others(past, past.changes_from("", await digest_of_messages(messages)))
+            previous_run.refuse_others(past, past.changes_from("", await previous_run.digest_of_messages(messages)))
             return await self._reopened(past.path, NO_KEYS)
-        digest = Digest()
+        digest = previous_run.Digest()
         mailing = await Mailing.prepare_messages(
             path,
             messages,
             routes=self.routes,
             pace=self.pace,
-            seen=partial(add_message, digest),
+            seen=partial(previous_run.add_message, digest),
             suppressions=await self._suppression_settings(),
         )
         return self._ready(mailing, digest, allow_empty=allow_empty)
@@ -381,9 +390,11 @@ class Mailer:
         digest = await to_thread.run_sync(order.digest, recipients)
         async with order.opened(recipients, digest) as rows:
             if past is not None and (past.has_begun or past.is_planned):
-                if isinstance(rows, DigestedRows):
+                if isinstance(rows, previous_run.DigestedRows):
                     await rows.read_through()
-                refuse_others(past, past.changes(campaign, str(digest), schedule_to_setting(order.schedule)))
+                previous_run.refuse_others(
+                    past, past.changes(campaign, str(digest), schedule_to_setting(order.schedule))
+                )
                 return await self._reopened(past.path, keys, order.suppress)
             suppression = await to_thread.run_sync(read_suppression, order.suppress)
             noted = {SUPPRESS: await to_thread.run_sync(files_to_setting, order.suppress)}
@@ -432,17 +443,17 @@ class Mailer:
     def _is_rehearsal(self) -> bool:
         return self.routes[0].relay.kind.is_rehearsal
 
-    async def _past(self, path: Path | None) -> Past | None:
+    async def _past(self, path: Path | None) -> previous_run.Past | None:
         """The run at `path`.  Raises `ConfigError` when it is a rehearsal and this call is not, or the reverse."""
         if path is None:
             return None
-        past = await to_thread.run_sync(look, path)
-        refuse_other_kind(past, is_rehearsal=self._is_rehearsal, hint="give each an outbox of its own")
+        past = await to_thread.run_sync(previous_run.look, path)
+        previous_run.refuse_other_kind(past, is_rehearsal=self._is_rehearsal, hint="give each an outbox of its own")
         return past
 
-    def _ready(self, mailing: Mailing, digest: Digest, *, where: str = "", allow_empty: bool) -> Mailing:
+    def _ready(self, mailing: Mailing, digest: previous_run.Digest, *, where: str = "", allow_empty: bool) -> Mailing:
         """The same mailing when it may be sent.  Raises `ChecksFailed` and `NothingToSend`."""
-        mailing.outbox.set_setting(LIST_DIGEST, str(digest))
+        mailing.outbox.set_setting(previous_run.LIST_DIGEST, str(digest))
         mailing.pass_gate()
         if not allow_empty:
             mailing.refuse_empty(where=where)
@@ -456,13 +467,21 @@ class Mailer:
         )
 
     async def _run(
-        self, mailing: Mailing, deliveries: DeliveryResults | None = None, *, trace: ConversationTrace | None = None
+        self,
+        mailing: Mailing,
+        deliveries: DeliveryResults | None = None,
+        *,
+        trace: ConversationTrace | None = None,
+        progress: Tell | None = None,
     ) -> Report:
+        teller = None if progress is None else ProgressTeller(mailing.tally.open, progress, stop=mailing.stop)
         try:
             async with open_routes(
                 self.routes, self._passwords, inbox=mailing.inbox, trace=trace, tls_contexts=self._tls_contexts
             ) as connects:
-                if deliveries is None:
+                if teller is not None:
+                    ending = await mailing.send(connects, observe=teller.observe)
+                elif deliveries is None:
                     ending = await mailing.send(connects)
                 else:
                     ending = await mailing.send(connects, observe=deliveries.observe, ready=deliveries.has_room)
@@ -470,6 +489,8 @@ class Mailer:
             mailing.abandon()
             raise
         report = await to_thread.run_sync(mailing.close)
+        if teller is not None and teller.error is not None:
+            raise teller.error
         if ending.error is not None:
             raise SendingStopped(ending.error, report) from ending.error
         return report
@@ -484,13 +505,14 @@ async def send(
     pace: Pace | None = None,
     outbox: str | os.PathLike[str] | None = None,
     allow_empty: bool = False,
+    progress: Tell | None = None,
 ) -> Report:
     """Sends `campaign` to every recipient through `relay`; see `Mailer.send()`.
 
     In one line: `report.accepted` counts those accepted, `report.failed` lists `(address, code, reply)`.
     """
     mailer = Mailer(relay, password=password, pace=pace)
-    return await mailer.send(campaign, recipients, outbox=outbox, allow_empty=allow_empty)
+    return await mailer.send(campaign, recipients, outbox=outbox, allow_empty=allow_empty, progress=progress)
 
 
 def send_sync(
@@ -502,6 +524,7 @@ def send_sync(
     pace: Pace | None = None,
     outbox: str | os.PathLike[str] | None = None,
     allow_empty: bool = False,
+    progress: Tell | None = None,
 ) -> Report:
     """`send()` for programs without an event loop.
 
@@ -510,9 +533,11 @@ def send_sync(
     mailer = Mailer(relay, password=password, pace=pace)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         if isinstance(recipients, str | os.PathLike) or not isinstance(recipients, Iterable) or not_rows(recipients):
-            return runner.run(mailer.send(campaign, recipients, outbox=outbox, allow_empty=allow_empty))
+            return runner.run(
+                mailer.send(campaign, recipients, outbox=outbox, allow_empty=allow_empty, progress=progress)
+            )
         rows: Handover[object] = Handover(recipients, reader_of(recipients))
-        return rows.run(mailer.send(campaign, rows, outbox=outbox, allow_empty=allow_empty), runner)
+        return rows.run(mailer.send(campaign, rows, outbox=outbox, allow_empty=allow_empty, progress=progress), runner)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import anyio
 from anyio import to_thread
 
 from bulkmail.engine.contracts import Connect, Connection, DeliveryResult, Event, Notice, ResultBatch
-from bulkmail.mailing.suppression_sources import ListInUse, open_suppressions, recorded_list
-from bulkmail.mailing.token_keys import known_run
-from bulkmail.model.address import Address
+from bulkmail.mailing.suppression_list import ListInUse, known_run, recorded_list
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import OutboxError, SuppressionError
-from bulkmail.model.feedback_event import FeedbackEvent
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.mailbox_reply import event_of_reply
+from bulkmail.model.feedback_event import FeedbackEvent, event_of_reply
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.outcome import Outcome
+from bulkmail.model.recipient import Address
 from bulkmail.model.suppression import MISTAKE_LEAST
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.presets import known_providers
 from bulkmail.suppression.index import SuppressionIndex
-from bulkmail.suppression.store import SqliteSuppressions
+from bulkmail.suppression.store import Suppressions
 from bulkmail.text import count
 
 log = logging.getLogger("bulkmail.mailing")
@@ -73,7 +69,7 @@ class ListKeeper:
         self._used = used
         self._interrupt = interrupt
         self._observe = observe
-        self._store: SqliteSuppressions | None = None
+        self._store: Suppressions | None = None
         self._index: SuppressionIndex | None = None
         self._version = -1
         self._campaign = outbox.campaign.name if outbox.campaign else outbox.settings.get("name", "")
@@ -200,12 +196,12 @@ class ListKeeper:
             self._observe(Notice(text, ""))
 
     def _open_if_there(self) -> None:
-        if self._store is None and os.path.exists(self._used.file):
+        if self._store is None and self._used.is_there():
             self._open()
 
-    def _open(self) -> SqliteSuppressions:
+    def _open(self) -> Suppressions:
         if self._store is None:
-            self._store = open_suppressions(Path(self._used.file), self._used.rules)
+            self._store = self._used.open()
             self._index = SuppressionIndex(self._store, self._used.policy)
             if self._used.rules.soft is not None:
                 self._soft = self._store.soft_bounced(self._used.rules.soft.within)

@@ -17,27 +17,46 @@ from bulkmail.checks.catalog import SUPPRESSION_ENTRY, gravest_first, judge, wit
 from bulkmail.checks.check_finding import Finding, refuse
 from bulkmail.checks.evidence import Evidence
 from bulkmail.checks.row_checks import RowCheck
-from bulkmail.engine.contracts import Connect, Ending, Event, Outlet, ResultBatch
+from bulkmail.engine.contracts import Connect, Ending, Event, Outlet, Plan, ResultBatch, make_shaper
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan, make_shaper
-from bulkmail.mailing.canary import Canary, Wants, both
+from bulkmail.mailing import suppression_list
 from bulkmail.mailing.checking import (
     Asked,
+    Messages,
     NothingToSend,
+    Rules,
+    Told,
     gather,
+    no_one,
+    record,
+    record_messages,
     refuse_unknown_columns,
     refuse_unknown_names,
     why_empty,
 )
 from bulkmail.mailing.composing import composing
-from bulkmail.mailing.digests import DigestedRows
 from bulkmail.mailing.following import Followed, following, subject_notice
-from bulkmail.mailing.in_doubt import Doubt
 from bulkmail.mailing.list_keeper import ListKeeper, keeping_to_list, noticing_all
-from bulkmail.mailing.loading import Messages, Rules, Told, no_one, record, record_messages
-from bulkmail.mailing.permits import open_permits
-from bulkmail.mailing.planned_times import Planner, notices_of, planned_until, schedule_to_setting
-from bulkmail.mailing.previous_run import GATE, PASSED, check_inbox, empty_inbox, refuse_relays_of_other_kind, take_over
+from bulkmail.mailing.operator import Doubt, decide, watching_for_stop
+from bulkmail.mailing.permits import (
+    Canary,
+    Planner,
+    Wants,
+    both,
+    notices_of,
+    open_permits,
+    planned_until,
+    schedule_to_setting,
+)
+from bulkmail.mailing.previous_run import (
+    GATE,
+    PASSED,
+    DigestedRows,
+    check_inbox,
+    empty_inbox,
+    refuse_relays_of_other_kind,
+    take_over,
+)
 from bulkmail.mailing.relays import (
     Sorted,
     ask_exchangers,
@@ -49,38 +68,21 @@ from bulkmail.mailing.relays import (
 )
 from bulkmail.mailing.rows import GivenRows, Rows, Selection, Where, blocks_of, varied
 from bulkmail.mailing.run_record import RestNote, SlowdownNote, to_settings
-from bulkmail.mailing.stopping import watching_for_stop
-from bulkmail.mailing.suppression_sources import (
-    SUPPRESS,
-    SUPPRESSION_LIST,
-    ListInUse,
-    ReadList,
-    files_of_start,
-    files_to_setting,
-    list_in_use,
-    read_suppression,
-    recorded_list,
-    refuse_faults,
-)
-from bulkmail.mailing.token_keys import with_bounce_key
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.compose.ready_made import Hook
 from bulkmail.message.template.locality import frozen, locality_of
 from bulkmail.message.template.rendering import compile_condition
 from bulkmail.model.breaker import Breaker
-from bulkmail.model.campaign import Campaign
+from bulkmail.model.campaign import NO_KEYS, Campaign, Keys
 from bulkmail.model.errors import ChecksFailed, ConfigError
-from bulkmail.model.keys import NO_KEYS, Keys
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.mailbox_provider import MailboxProviders
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Pace
-from bulkmail.model.route import Route
+from bulkmail.model.route import MailboxProviders, Route
 from bulkmail.model.schedule import Schedule
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
-from bulkmail.outbox.header import REHEARSAL
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.run_header import REHEARSAL
 from bulkmail.outbox.sending import OutboxStore
 from bulkmail.recipients.grouping import Grouping
 from bulkmail.recipients.screening import Suppression
@@ -88,8 +90,6 @@ from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.report.report import Report
 from bulkmail.settings.presets import known_feedback
 from bulkmail.settings.suppressions import SuppressionSettings
-
-SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6
 
 FOLLOWS = "follows"  # a setting of the outbox: the outbox of the run that it follows up
 _IGNORED = "ignored"  # a setting of the outbox: the codes of findings that do not matter
@@ -122,7 +122,7 @@ class Mailing:
     _asked: MailboxProviders | None = None
     _engine: Engine | None = None
     _is_stopped: bool = False
-    _list: ReadList | None = None
+    _list: suppression_list.ReadList | None = None
     _keeper: ListKeeper | None = None
 
     @classmethod
@@ -155,7 +155,7 @@ class Mailing:
         """
         await know_tables()
         check_routes(routes)
-        used = list_in_use(suppressions, campaign)
+        used = suppression_list.list_in_use(suppressions, campaign)
         now = time.time() if pace.start is None else max(time.time(), pace.start)
         planner = None
         if schedule is not None:  # reads time zones
@@ -187,7 +187,7 @@ class Mailing:
         mailing = cls(outbox, tuple(routes), pace, keys=keys, on_message=on_message)
         try:
             empty_inbox(outbox, routes)
-            mailing._list = await to_thread.run_sync(ReadList.open, used)
+            mailing._list = await to_thread.run_sync(suppression_list.ReadList.open, used)
             if mailing._list is not None:
                 suppression = selection.suppression or Suppression()
                 suppression.add_list(mailing._list.reason)
@@ -270,7 +270,7 @@ class Mailing:
         await know_tables()
         check_routes(routes)
         rehearsal = "yes" if routes[0].relay.kind.is_rehearsal else "no"
-        used = list_in_use(suppressions, None)
+        used = suppression_list.list_in_use(suppressions, None)
         settings = {
             **to_settings(routes, pace),
             REHEARSAL: rehearsal,
@@ -285,7 +285,7 @@ class Mailing:
         try:
             await record_messages(outbox, messages, seen=seen)
             outbox.finish_loading()
-            mailing._list = await to_thread.run_sync(ReadList.open, used)
+            mailing._list = await to_thread.run_sync(suppression_list.ReadList.open, used)
             if mailing._list is not None:
                 mailing.suppression = Suppression()
                 mailing.suppression.add_list(mailing._list.reason)
@@ -334,17 +334,17 @@ class Mailing:
                 )
             if outbox.campaign is not None:
                 Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a missing key is reported now
-            keys = with_bounce_key(outbox, keys)  # so is one that is another
+            keys = suppression_list.with_bounce_key(outbox, keys)  # so is one that is another
             mailing = cls(outbox, tuple(routes), pace, keys=keys, on_message=on_message)
-            files = files_of_start(suppress, outbox.settings)
-            mailing.suppression = read_suppression(files)
-            mailing._list = ReadList.open(recorded_list(outbox.settings))
+            files = suppression_list.files_of_start(suppress, outbox.settings)
+            mailing.suppression = suppression_list.read_suppression(files)
+            mailing._list = suppression_list.ReadList.open(suppression_list.recorded_list(outbox.settings))
             if mailing._list is not None:
                 mailing.suppression.add_list(mailing._list.reason)
             mailing.notices += mailing.suppression.notices
             if SUPPRESSION_ENTRY not in {*ignored, *outbox.settings.get(_IGNORED, "").split()}:
-                refuse_faults(mailing.suppression)
-            outbox.set_setting(SUPPRESS, files_to_setting(files))
+                suppression_list.refuse_faults(mailing.suppression)
+            outbox.set_setting(suppression_list.SUPPRESS, suppression_list.files_to_setting(files))
             mailing._suppress()
             refuse(mailing._find_unserved())
         except BaseException:
@@ -395,23 +395,19 @@ class Mailing:
         return Path(kept)
 
     def _find_unserved(self) -> list[Finding]:
-        self._sorted = sort_into_lanes(self.outbox, self.routes, self._providers, keys=self.keys)
+        self._sorted = sort_into_lanes(self.outbox, self.routes, self.providers, keys=self.keys)
         return find_unserved(self.outbox, self._sorted.serving)
 
     @property
-    def _providers(self) -> MailboxProviders:
+    def providers(self) -> MailboxProviders:
         """The providers as this run knows them; a provider's own mail exchanger comes with its presets."""
         return providers_for(self.routes, self._asked or self.pace.mailbox_providers)
 
     def decide_doubts(self, decision: Doubt) -> int:
-        """What becomes of rows in doubt; says how many there were.
-
-        To try one again waits until the server must have given up on the first copy (RFC 5321 §4.5.3.2.6).
-        """
+        """What becomes of rows in doubt; says how many there were."""
         if decision is Doubt.HOLD:
             return 0
-        wait = SERVER_TIMEOUT if decision is Doubt.RETRY else 0.0
-        number = self.outbox.settle_in_doubt(decision.status, wait=wait)
+        number = decide(self.outbox, decision)
         self._suppress()
         return number
 
@@ -439,17 +435,11 @@ class Mailing:
         The error of the `Ending`, if any, has left every row it did not deal with as it was.
         `ready` is awaited before each message is begun.
         """
-        await know_tables()
-        if self._providers.by_exchanger and not self.routes[0].relay.kind.is_rehearsal:
-            # Before the plan is made: the providers of the outbox are numbered once more, by what DNS said.
-            self._asked = await ask_exchangers(self.outbox, self._providers)
-            await to_thread.run_sync(self._find_unserved)
-        found = self._sorted or Sorted({0: tuple(range(len(self.routes)))}, {})
-        refuse(find_unserved(self.outbox, found.serving))  # a row that was in doubt may be open by now
+        found = await self.find_lanes()
         if self.takes_over is not None:
             self.outbox = take_over(self.outbox, self.takes_over, durability=self.pace.durability)
             self.takes_over = None
-        self.keys = await to_thread.run_sync(with_bounce_key, self.outbox, self.keys)
+        self.keys = await to_thread.run_sync(suppression_list.with_bounce_key, self.outbox, self.keys)
         ending = Ending(was_stopped=True)  # where `stop --now` cuts it short
         async with (
             watching_for_stop(self.outbox, self.stop, observe),
@@ -462,6 +452,17 @@ class Mailing:
             finally:
                 self._keeper = None
         return ending
+
+    async def find_lanes(self) -> Sorted:
+        """Which relays serve which lane of the outbox, by what DNS says of the domains, too.  Raises `ChecksFailed`."""
+        await know_tables()
+        if self.providers.by_exchanger and not self.routes[0].relay.kind.is_rehearsal:
+            # Before the plan is made: the providers of the outbox are numbered once more, by what DNS said.
+            self._asked = await ask_exchangers(self.outbox, self.providers)
+            await to_thread.run_sync(self._find_unserved)
+        found = self._sorted or Sorted({0: tuple(range(len(self.routes)))}, {})
+        refuse(find_unserved(self.outbox, found.serving))  # a row that was in doubt may be open by now
+        return found
 
     async def _send(
         self,
@@ -493,8 +494,8 @@ class Mailing:
                 outlets=[Outlet(*means) for means in zip(self.routes, connects, permits, strict=True)],
                 serving={provider: numbers for provider, numbers in found.serving.items() if numbers},
                 pace=self.pace,
-                lanes=self._providers,
-                shaper=make_shaper(self._providers, self.pace, known=slowing.known()),  # the canary's too: it learns
+                lanes=self.providers,
+                shaper=make_shaper(self.providers, self.pace, known=slowing.known()),  # the canary's too: it learns
                 providers=found.providers,
                 feedback=known_feedback(),
                 sign=sign,
@@ -588,8 +589,8 @@ class Mailing:
             self._list.close()
 
 
-def _noted(used: ListInUse | None) -> dict[str, str]:
-    return {SUPPRESSION_LIST: used.recorded()} if used is not None else {}
+def _noted(used: suppression_list.ListInUse | None) -> dict[str, str]:
+    return {suppression_list.SUPPRESSION_LIST: used.recorded()} if used is not None else {}
 
 
 def _limited(plan: Plan, limit: int | None) -> Plan:

@@ -22,17 +22,16 @@ from anyio import to_thread
 
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.relays import open_routes
-from bulkmail.model.address import parse_mailbox
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import AddressError, BulkmailError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.notification import NotifyEvent, NotifySettings, sentence, without_addresses
 from bulkmail.model.pace import Pace
+from bulkmail.model.recipient import parse_mailbox
 from bulkmail.model.relay import Secret
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.report.row_words import iso
 from bulkmail.settings.notify_settings import find_webhook, signing_key
 from bulkmail.text import printable

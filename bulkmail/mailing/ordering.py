@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,16 +19,24 @@ from bulkmail.checks.catalog import NO_RELAY, gravest_first, judge
 from bulkmail.checks.check_finding import Finding
 from bulkmail.checks.evidence import Found
 from bulkmail.checks.list_checks import ambiguous
-from bulkmail.mailing.checking import Online, ask_outside, refuse_unknown_columns, refuse_unknown_names
-from bulkmail.mailing.digests import Digest
+from bulkmail.mailing import suppression_list
+from bulkmail.mailing.checking import (
+    Online,
+    Rules,
+    Told,
+    ask_outside,
+    record_now,
+    refuse_unknown_columns,
+    refuse_unknown_names,
+)
 from bulkmail.mailing.following import Followed, FollowUp, RunRows, following, read_followed, said, with_thread
-from bulkmail.mailing.loading import Rules, Told, record_now
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.planned_times import planned_now, schedule_to_setting
+from bulkmail.mailing.permits import planned_now, schedule_to_setting
 from bulkmail.mailing.previous_run import (
     LIST_DIGEST,
     NUMBER,
     PASSES,
+    Digest,
     Past,
     Standing,
     earlier_passes,
@@ -40,39 +48,28 @@ from bulkmail.mailing.previous_run import (
     reports_beside,
 )
 from bulkmail.mailing.rows import GivenRows, Rows, Selection, asks_for_delivery, opened, varied
-from bulkmail.mailing.suppression_sources import (
-    SUPPRESS,
-    ReadList,
-    add_pass,
-    files_to_setting,
-    intake_overdue,
-    list_in_use,
-    read_suppression,
-)
-from bulkmail.mailing.targets import FILES, Targets, inputs_to_setting
+from bulkmail.mailing.run_record import FILES, Targets, inputs_to_setting
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.header.addresses import RowAddress, is_same_for_all
 from bulkmail.message.template.branches import Branches, Cover
 from bulkmail.message.template.constants import read_values
 from bulkmail.message.template.field_names import mentioned_names
 from bulkmail.message.template.rendering import Condition, compile_condition, referenced_names
-from bulkmail.model.address import Address
+from bulkmail.model.campaign import Keys
+from bulkmail.model.delivery import Message
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.keys import Keys
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.message import Message
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Pace
-from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.model.relay import Kind, Relay
+from bulkmail.model.recipient import Address, BadRow, Recipient
+from bulkmail.model.relay import Kind, Relay, commands_of
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Planned
-from bulkmail.model.secret_source import commands_of
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.recipients.grouping import EMAIL, Grouping
 from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.recipients.screening import Suppression, screen
+from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.settings.runs import run_path
 from bulkmail.settings.settings import Settings
 from bulkmail.settings.user_tables import is_served
@@ -183,7 +180,7 @@ async def order_mailing(
             )
         takes_over = past.has_begun and not rehearsal
         new = path.with_name(f"{path.stem}.next{path.suffix}") if takes_over else path
-        suppression = await to_thread.run_sync(read_suppression, settings.suppress)
+        suppression = await to_thread.run_sync(suppression_list.read_suppression, settings.suppress)
         passes = await to_thread.run_sync(_leave_out_reached, settings, order, past, suppression)
         with _rows(settings, source, followed) as rows:
             mailing = await Mailing.prepare(
@@ -221,6 +218,28 @@ async def order_mailing(
     return mailing
 
 
+def changes_since(
+    settings: Settings, fingerprint: str, recorded: Mapping[str, str], follow_up: FollowUp | None
+) -> list[str]:
+    """What is not as it was when a campaign was loaded: "the message", "the list", "the planned times (send_at)".
+
+    `fingerprint` and `recorded` are those of the message, and the settings, that it was loaded with.  Blocks.
+    """
+    followed = _read_followed(settings, follow_up)
+    if followed is not None:
+        settings = replace(settings, campaign=with_thread(settings.campaign, followed))
+    with _list_at_hand(settings) as source:
+        digest = _list_digest(settings, source, followed)
+    past = Past(
+        Path(settings.name),
+        Standing.UNFINISHED,
+        fingerprint=fingerprint,
+        list_digest=recorded.get(LIST_DIGEST, ""),
+        schedule=recorded.get(SCHEDULE, ""),
+    )
+    return past.changes(settings.campaign, digest, schedule_to_setting(settings.schedule))
+
+
 def _look_first(settings: Settings, order: Order) -> Past:
     """The run at the place of this one.  Raises `ConfigError` for a file that it would overwrite and must not."""
     path = order.outbox or run_path(settings, rehearsal=is_rehearsal(settings, order))
@@ -245,7 +264,7 @@ def _noted(
         LIST_DIGEST: digest,
         "list": settings.list_source or ("" if followed is None or settings.to else str(followed.path)),
         "name": settings.name,
-        SUPPRESS: files_to_setting(settings.suppress),
+        suppression_list.SUPPRESS: suppression_list.files_to_setting(settings.suppress),
         FILES: inputs_to_setting(settings.files),
         NUMBER: str(number_of(past)),
         PASSES: msgspec.json.encode(passes).decode(),
@@ -277,9 +296,9 @@ def _leave_out_reached(settings: Settings, order: Order, past: Past, suppression
         past = look(run_path(settings, rehearsal=False))
     if not past.has_begun or past.is_rehearsal:
         return ()
-    add_pass(suppression, past.path)
+    suppression_list.add_pass(suppression, past.path)
     for outbox in earlier_passes(past):
-        add_pass(suppression, outbox)
+        suppression_list.add_pass(suppression, outbox)
     return (*past.passes, past.run_id)
 
 
@@ -311,7 +330,7 @@ async def check(
     followed = await to_thread.run_sync(_read_followed, settings, follow_up)
     if followed is not None:
         settings = replace(settings, campaign=with_thread(settings.campaign, followed))
-    suppression = read_suppression(settings.suppress)
+    suppression = suppression_list.read_suppression(settings.suppress)
     with (
         tempfile.TemporaryDirectory(prefix="bulkmail-") as folder,
         _list_at_hand(settings) as source,
@@ -348,8 +367,8 @@ async def check(
     if evidence is not None and is_key_known and keys.unsubscribe is not None:
         evidence = replace(evidence, is_key_served=await to_thread.run_sync(is_served, keys.unsubscribe))
     if evidence is not None:
-        used = list_in_use(settings.suppressions, settings.campaign)
-        evidence = replace(evidence, intake_overdue=await to_thread.run_sync(intake_overdue, used))
+        used = suppression_list.list_in_use(settings.suppressions, settings.campaign)
+        evidence = replace(evidence, intake_overdue=await to_thread.run_sync(suppression_list.intake_overdue, used))
     if evidence is not None and online is not None:
         evidence = await ask_outside(evidence, settings.routes, keys=keys, online=online)
     if evidence is not mailing.evidence and evidence is not None:
@@ -447,9 +466,11 @@ def _messages(settings: Settings, rows: Rows, composer: Composer, *, row: int | 
         )
         suppression, where = None, None
         if not (row or key):
-            suppression = read_suppression(settings.suppress)
+            suppression = suppression_list.read_suppression(settings.suppress)
             where = compile_condition(settings.where) if settings.where else None
-            kept = ReadList.open(list_in_use(settings.suppressions, settings.campaign))
+            kept = suppression_list.ReadList.open(
+                suppression_list.list_in_use(settings.suppressions, settings.campaign)
+            )
             if kept is not None:
                 stack.callback(kept.close)
                 suppression.add_list(kept.reason)
@@ -478,9 +499,9 @@ def _meant(
     settings: Settings, found: Iterable[tuple[int, Recipient | BadRow]], rows: Rows, composer: Composer
 ) -> Iterator[Numbered]:
     """The rows that would be sent to."""
-    suppression = read_suppression(settings.suppress)
+    suppression = suppression_list.read_suppression(settings.suppress)
     where = compile_condition(settings.where) if settings.where else None
-    kept = ReadList.open(list_in_use(settings.suppressions, settings.campaign))
+    kept = suppression_list.ReadList.open(suppression_list.list_in_use(settings.suppressions, settings.campaign))
     try:
         if kept is not None:
             suppression.add_list(kept.reason)

@@ -1,33 +1,49 @@
-"""When a run may write to whom: the hours, the start, and what the ledgers of its accounts still allow."""
+"""When a run may write to whom: the hours, the ledgers of its accounts, planned times, and the canary."""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
 from contextlib import ExitStack, asynccontextmanager
+from datetime import datetime, tzinfo
 from functools import reduce
 
 import anyio
+import msgspec
 from anyio import to_thread
 
-from bulkmail.engine.contracts import Limits
-from bulkmail.model.errors import OutboxError
-from bulkmail.model.hold import Hold
+from bulkmail.engine.contracts import Ending, Event, Limits, ResultBatch
+from bulkmail.model.breaker import Ahead, BreakerLimits, CanaryBreaker, ahead_key, judge_canary, policy_key
+from bulkmail.model.errors import ConfigError, OutboxError, SendingPaused
+from bulkmail.model.outcome import Outcome, Scope
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import NO_QUOTA, Quota
 from bulkmail.model.relay import Kind
 from bulkmail.model.route import Route
-from bulkmail.model.window import ALWAYS, Windows
-from bulkmail.outbox.allowance import Allowance
+from bulkmail.model.schedule import ALWAYS, LATEST, Planned, Schedule, Windows, say_until, written
+from bulkmail.model.timing import Hold
 from bulkmail.outbox.ledger import (
     LONGEST_PAUSE,
     VARIABLE,
+    Allowance,
     Ledger,
     account_of,
     ledger_path,
     open_ledger,
     state_folder,
 )
+from bulkmail.outbox.outbox import Outbox
+from bulkmail.outbox.sqlite_file import noticing_damage
+from bulkmail.report.planned import SETTING as SCHEDULE
+from bulkmail.report.planned import schedule_of
+from bulkmail.settings.parsers import find_zone
+from bulkmail.text import printable
+
+# -- When a run may write to whom: the hours, the start, and what the ledgers of its accounts still allow.
+
 
 log = logging.getLogger("bulkmail.quota")
 
@@ -207,3 +223,269 @@ def lift_pauses(routes: Sequence[Route]) -> None:
         if ledger is not None:
             with ledger:
                 ledger.lift()
+
+
+# -- The first messages of a campaign are sent ahead, and the rest only if those succeed.
+
+
+CANARY_SETTING = "canary"
+PASSED = "passed"
+
+Wants = Set[int]
+"""The ids of the only deliveries to send."""
+
+Send = Callable[[int | None, Wants | None], Awaitable[Ending]]
+"""Sends at most that number of messages (None: all) of those that are wanted."""
+
+
+class Canary:
+    """Which messages went ahead, and what the last try of each came to.  Kept in the outbox from one run to the next.
+
+    A copy (To, Cc, Bcc) counts by its address: once, however many rows it belongs to.
+    `limit` is the most messages begun in this run, None for all.  `stop` ends what is being sent.
+    """
+
+    def __init__(self, outbox: Outbox, limits: BreakerLimits, *, limit: int | None, stop: Callable[[], None]) -> None:
+        self._outbox = outbox
+        self._limits = limits
+        self._left = limit
+        self._stop = stop
+        self._tries = 0
+        self._is_second_try = False
+        kept = outbox.settings.get(CANARY_SETTING, "")
+        self._has_passed = kept == PASSED
+        self._messages: dict[str, Ahead] = {}  # by id, or a copy's address
+        if kept and not self._has_passed:
+            with noticing_damage(outbox.store.name):
+                self._messages = {
+                    key: Ahead(Outcome(outcome), Scope(scope), *rest)
+                    for key, (outcome, scope, *rest) in json.loads(kept).items()
+                }
+
+    def note(self, event: Event) -> None:
+        """An event from the engine."""
+        for result in event.results if isinstance(event, ResultBatch) else ():
+            self._tries += 1
+            verdict, delivery = result.attempt.verdict, result.delivery
+            copy_to = delivery.forward_path if delivery.is_copy else ""
+            key = policy_key(result.attempt.event, verdict)
+            self._messages[ahead_key(delivery.id, copy_to)] = Ahead(verdict.outcome, verdict.scope, delivery.id, key)
+            if self._is_second_try and verdict.outcome is Outcome.ACCEPTED:
+                self._stop()
+
+    def breaker(self, *, total: int) -> CanaryBreaker:
+        """For the engine: the outcome that fails the canary gives back who was refused for no fault of theirs."""
+        return CanaryBreaker(self._limits, total=total, messages=self._messages)
+
+    @property
+    def left(self) -> int | None:
+        """How many messages may still be begun in this run."""
+        return None if self._left is None else max(0, self._left - self._tries)
+
+    async def go(self, send: Send) -> Ending | None:
+        """Sends the first messages and judges them; None when the rest may go, else how the run ends."""
+        if self._has_passed or not self._limits.canary:
+            return None
+        ending = await self._send_ahead(send)
+        if ending is not None:
+            return ending
+        if not self._outcomes[Outcome.ACCEPTED] and self._outcomes[Outcome.DEFERRED]:
+            ending = await self._try_again(send)
+            if ending is not None:
+                return ending
+        return self._judged()
+
+    async def _send_ahead(self, send: Send) -> Ending | None:
+        """None when enough messages were sent, or all there are."""
+        while (wanted := self._limits.canary - len(self._messages)) > 0:
+            before, open_before = self._tries, self._outbox.tally().open
+            ending = await send(wanted if self.left is None else min(wanted, self.left), None)
+            self._remember()
+            open_now = self._outbox.tally().open
+            if ending.error or ending.was_stopped or not open_now or self.left == 0:
+                return ending
+            if self._tries == before and open_now == open_before:
+                return ending  # the others are not due yet
+        return None
+
+    async def _try_again(self, send: Send) -> Ending | None:
+        """Greylisting looks like a refusal of all: retries until the first is accepted, or nothing more is due soon."""
+        self._is_second_try = True
+        ending = await send(self.left, {a.delivery for a in self._messages.values() if a.outcome is Outcome.DEFERRED})
+        self._is_second_try = False
+        self._remember()
+        if ending.error or (ending.was_stopped and not self._outcomes[Outcome.ACCEPTED]):
+            return ending
+        return None
+
+    def _judged(self) -> Ending | None:
+        scopes = Counter(ahead.scope for ahead in self._messages.values() if ahead.outcome is Outcome.REJECTED)
+        trip = judge_canary(self._outcomes, scopes, self._limits)
+        if trip is None:
+            self._outbox.set_setting(CANARY_SETTING, PASSED)
+            return None
+        self._outbox.set_setting(
+            CANARY_SETTING, ""
+        )  # a resumed run has probably fixed something: it sends other messages first
+        hint = f"{trip.hint} (with --canary 0 to send the rest anyway)"
+        return Ending(
+            SendingPaused(
+                f"Sending stopped; no recipients were lost: {trip.sentence}",
+                hint=hint,
+                hold=Hold(math.inf, trip.sentence),
+            )
+        )
+
+    @property
+    def _outcomes(self) -> Counter[Outcome]:
+        return Counter(ahead.outcome for ahead in self._messages.values())
+
+    def _remember(self) -> None:
+        kept = {key: (a.outcome.value, a.scope.value, a.delivery, a.key) for key, a in self._messages.items()}
+        self._outbox.set_setting(CANARY_SETTING, json.dumps(kept))
+
+
+def both(one: Wants | None, other: Wants | None) -> Wants | None:
+    """What both of them want; None wants all."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
+
+
+# -- Planned times of a run: given to its rows when they are loaded, frozen in its outbox, shown before it starts.
+
+
+_MOST_ZONES = 1_000  # names that are kept, known or not
+_MOST_HOURS = 500
+_MOST_KNOWN = 50_000  # of what rows say
+
+
+class Planner:
+    """When each row of a list is due, counted from one instant: that at which the run is loaded.
+
+    With `is_rehearsal` the times are read, and none is waited for.  `moment` is what the templates call `now`: the
+    planned time where it is the same for all, else that of loading.  Reads time zones from files.  Raises `ConfigError`
+    for a time that holds for all rows and cannot be kept.
+    """
+
+    def __init__(self, schedule: Schedule, *, now: float, is_rehearsal: bool) -> None:
+        self._schedule = schedule
+        self._now = now
+        self._is_rehearsal = is_rehearsal
+        self._zones: dict[str, tzinfo | ConfigError] = {}
+        self._known: dict[tuple[object, ...], float] = {}  # most rows say what others say, too
+        if not schedule.columns:
+            schedule.due_at({}, self._zone, now=now)
+        elif not schedule.time_column:  # a fault of the time itself is not one of each row
+            # No zone is more than a day from UTC: later than that, it is over wherever the recipients are.
+            Schedule(schedule.send_at, fallback="UTC").due_at({}, self._zone, now=now, latest=2 * LATEST)
+
+        self.moment = self._find_moment()
+
+    def _find_moment(self) -> float:
+        schedule = self._schedule
+        if schedule.time_column:
+            return self._now
+        fixed = Schedule(schedule.send_at, "" if schedule.zone_column else schedule.timezone, schedule.fallback)
+        return max(self._now, fixed.moment({}, self._zone, now=self._now))
+
+    def due_at(self, fields: Mapping[str, object]) -> float:
+        """Wall-clock seconds, 0 for at once.  Raises `ConfigError` for a row whose time cannot be kept."""
+        said = tuple(map(fields.get, self._schedule.columns))
+        due_at = self._known.get(said) if all(isinstance(value, str) for value in said) else None
+        if due_at is None:
+            due_at = self._schedule.due_at(fields, self._zone, now=self._now)
+            if len(self._known) < _MOST_KNOWN and all(isinstance(value, str) for value in said):
+                self._known[said] = due_at
+        return 0.0 if self._is_rehearsal else due_at
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Raises `ConfigError` when the list, unless it is empty, has no column of that name."""
+        for column in self._schedule.columns:
+            if columns and column not in columns:
+                known = ", ".join(printable(name, 40) for name in columns[:20]) or "none"
+                setting = "send_at" if column == self._schedule.time_column else "timezone"
+                raise ConfigError(
+                    f"{setting}: the list has no column {printable(column, 60)!r}", hint=f"its columns are {known}"
+                )
+
+    def _zone(self, name: str) -> tzinfo:
+        """A list names few zones, and a million rows."""
+        found = self._zones.get(name)
+        if found is None:
+            try:
+                found = find_zone(name)
+            except ConfigError as error:
+                found = error
+            if len(self._zones) < _MOST_ZONES:
+                self._zones[name] = found
+        if isinstance(found, ConfigError):
+            raise ConfigError(str(found), hint=found.hint)
+        return found
+
+
+def make_schedule(send_at: str | datetime, timezone: str, *, fallback: str) -> Schedule | None:
+    """The schedule that a program asks for; None for at once.  Raises `ConfigError`."""
+    text = written(send_at)
+    if not text:
+        if timezone:
+            raise ConfigError("timezone has no effect without send_at", hint='say send_at="09:00" as well')
+        return None
+    return Schedule(text, timezone.strip(), fallback)
+
+
+def schedule_to_setting(schedule: Schedule | None) -> str:
+    """What an outbox keeps of it; empty for none."""
+    return "" if schedule is None else msgspec.json.encode(schedule).decode()
+
+
+def planned_now(outbox: Outbox, now: float) -> Planned | None:
+    """What is planned in `outbox`; None for a run without planned times and for a rehearsal, which waits for none."""
+    schedule = schedule_of(outbox.settings)
+    if schedule is None or outbox.is_rehearsal:
+        return None
+    return outbox.planned(now, zone_column=schedule.zone_column, fallback=schedule.fallback)
+
+
+def demand_of(outbox: Outbox, now: float) -> list[tuple[float, int]]:
+    """From when on how many deliveries of `outbox` may go, where that is planned: the first 500 hours at most."""
+    if outbox.is_rehearsal or not outbox.settings.get(SCHEDULE):
+        return []
+    return outbox.demand(now, most=_MOST_HOURS)
+
+
+def planned_until(outbox: Outbox, pace: Pace) -> float:
+    """The last instant, wall-clock seconds, that a run waits for because a message is planned for then; 0 for none.
+
+    A time outside the hours of sending is kept when they begin.  With `wait = 0` nothing is waited for.
+    """
+    if pace.wait <= 0 or outbox.is_rehearsal or not outbox.settings.get(SCHEDULE):
+        return 0.0
+    last = outbox.last_planned()
+    return pace.windows.next_open(max(last, pace.start or 0.0)) if last else 0.0
+
+
+def notices_of(schedule: Schedule | None, *, is_rehearsal: bool, asks_for_now: bool) -> list[str]:
+    """What may surprise the user of a run with planned times."""
+    if schedule is None:
+        return []
+    found = []
+    if is_rehearsal:
+        found.append("a rehearsal does not wait for planned times (send_at): all of its messages go at once")
+    if schedule.time_column and asks_for_now:
+        found.append(
+            f"the message uses now or today, which is the time of loading for all rows, whatever"
+            f" {printable(schedule.time_column, 40)!r} says"
+        )
+    return found
+
+
+def say_plan(planned: Planned, pace: Pace, now: float) -> str:
+    """The plan in words, with what has to be done for it."""
+    said = planned.sentence(now)
+    if not planned.later:
+        return said
+    if pace.wait <= 0:
+        return f"{said}; with --wait 0 only what is due goes now: run bulkmail resume again, by cron, for the rest"
+    until = say_until(planned.last_at or now, now)
+    return f"{said}; keep this program running until {until}, or add --wait 0 and run bulkmail resume by cron"

@@ -13,8 +13,8 @@ import anyio
 from anyio import to_thread
 
 from bulkmail.engine.contracts import DeliveryResult, Event, ResultBatch
-from bulkmail.mailing.digests import Digest, DigestedRows
 from bulkmail.mailing.following import Followed, RunRows, said
+from bulkmail.mailing.previous_run import Digest, DigestedRows
 from bulkmail.mailing.rows import Given, GivenRows, NoRows, Rows, asks_for_delivery
 from bulkmail.message.attachments.file_parts import guess_type
 from bulkmail.message.compose.bodies import (
@@ -26,7 +26,7 @@ from bulkmail.message.compose.bodies import (
 )
 from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttachment, RowPictures, Template, is_template
 from bulkmail.model.errors import BulkmailError, ConfigError, EmptyList
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.schedule import Schedule
 from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.recipients.list_source import open_list

@@ -19,24 +19,20 @@ from bulkmail.checks.catalog import NO_RELAY
 from bulkmail.checks.check_finding import Finding, Severity
 from bulkmail.engine.contracts import Connect, Connection
 from bulkmail.message.compose.composer import Composer
-from bulkmail.model.address import parse_mailbox
-from bulkmail.model.campaign import Campaign
+from bulkmail.model.campaign import Campaign, Keys
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
-from bulkmail.model.keys import Keys
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.mailbox_provider import MailboxProvider, MailboxProviders
-from bulkmail.model.recipient import Recipient
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.recipient import Recipient, parse_mailbox
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
-from bulkmail.model.route import Route, clashes, serving
+from bulkmail.model.route import MailboxProvider, MailboxProviders, Route, clashes, serving
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.settings.presets import known_feedback, known_providers
 from bulkmail.settings.secrets import find_key_password, find_proxy_password, find_tokens
 from bulkmail.smtp.connection import Connection as SmtpConnection
 from bulkmail.smtp.credentials import Credentials, Tokens
-from bulkmail.smtp.exchangers import Exchangers
-from bulkmail.smtp.opening import Access
+from bulkmail.smtp.dialling import Exchangers
+from bulkmail.smtp.opening import Access, make_tls_context
 from bulkmail.smtp.peer_policy import PeerPolicy
-from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.trace import Trace
 from bulkmail.text import count
 

@@ -1,31 +1,41 @@
-"""What an outbox remembers of its run: relays and pace to resume it with, why it waits, and what slows it down."""
+"""What an outbox remembers of its run: relays and pace, why it waits, what slows it down, the files it writes."""
 
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from bulkmail.engine.contracts import Ending, Event, ResultBatch, Slowed
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError, OutboxError, SendingPaused
-from bulkmail.model.hold import Hold
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Pace
 from bulkmail.model.route import Route
-from bulkmail.model.slowdown import MOST_KEPT, Slowdown, Slowdowns
-from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.shaper import MOST_KEPT, Slowdown, Slowdowns
+from bulkmail.model.timing import Hold
+from bulkmail.outbox.outbox_reader import OutboxReader, is_outbox
+from bulkmail.report.recognising import is_report
+from bulkmail.report.report_files import check_folder
 from bulkmail.report.rest import SETTING as REST
 from bulkmail.report.rest import recorded as recorded_hold
+from bulkmail.report.saving import check_target
 from bulkmail.report.slowdowns import SETTING as SLOWDOWNS
 from bulkmail.report.slowdowns import recorded as recorded_slowdowns
 from bulkmail.report.slowdowns import slowdowns_of
 from bulkmail.settings.parsers import find_zone
+from bulkmail.smtp.trace import is_trace
+from bulkmail.text import printable
+
+# -- What an outbox remembers of its run: relays and pace to resume it with, why it waits, and what slows it down.
+
 
 _FOR_EVER = 1e12  # seconds; JSON has no infinity
 
@@ -37,7 +47,7 @@ def to_settings(routes: Sequence[Route], pace: Pace) -> dict[str, str]:
         "relay_kind": routes[0].relay.kind.value,
         "relays": msgspec.json.encode([route.label for route in routes]).decode(),
         "routes_record": msgspec.json.encode(list(routes)).decode(),
-        "pace_record": _pace_record(pace),
+        "pace_record": pace_to_setting(pace),
     }
 
 
@@ -70,7 +80,8 @@ def from_settings(settings: Mapping[str, str], path: Path) -> tuple[tuple[Route,
         raise OutboxError(f"{path} does not say how it was to be sent: {error}", hint="add --relay URL") from None
 
 
-def _pace_record(pace: Pace) -> str:
+def pace_to_setting(pace: Pace) -> str:
+    """The pace as it is kept: without a limit, which is for one start."""
     kept = replace(pace, limit=None, wait=min(pace.wait, _FOR_EVER))
     return msgspec.json.encode(kept, enc_hook=_write_other).decode()
 
@@ -94,10 +105,20 @@ def _read_other(kind: type, text: object) -> tzinfo:
     return find_zone(str(text))
 
 
+class Notes(Protocol):
+    """Where a run keeps its settings."""
+
+    @property
+    def settings(self) -> Mapping[str, str]: ...
+
+    def set_setting(self, key: str, value: str) -> None:
+        """Keeps a note of the caller's."""
+
+
 class RestNote:
     """Records why the run is paused, and passes events on to observers."""
 
-    def __init__(self, outbox: Outbox, observe: Callable[[Event], None]) -> None:
+    def __init__(self, outbox: Notes, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
         self._observe = observe
         self._is_noted = bool(outbox.settings.get(REST))
@@ -135,7 +156,7 @@ EVERY = 2.0  # seconds between two entries, unless another relay or provider thr
 class SlowdownNote:
     """Records what is slowed down, and passes events on to observers."""
 
-    def __init__(self, outbox: Outbox, observe: Callable[[Event], None]) -> None:
+    def __init__(self, outbox: Notes, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
         self._observe = observe
         self._slowdowns = Slowdowns(slowdowns_of(outbox.settings))
@@ -174,8 +195,84 @@ class SlowdownNote:
             log.warning("what slowed the run down was not noted", extra={"why": str(error)})
 
 
-def lift_rests(outbox: Outbox) -> None:
+def lift_rests(outbox: Notes) -> None:
     """Ends all pauses of earlier runs, because the user says so."""
     known = slowdowns_of(outbox.settings)
     if any(slowdown.until for slowdown in known):
         outbox.set_setting(SLOWDOWNS, recorded_slowdowns(replace(slowdown, until=0.0) for slowdown in known))
+
+
+# -- The files that a run writes: what a target is, is looked at before anything is sent.
+#
+# A run replaces its own kind of file only: an outbox, a report, a trace or the mail folder of a rehearsal that bulkmail
+# has made.  Nothing else is overwritten, nor is what the campaign is made of, nor the other end of a link.
+
+
+FILES = "files"  # of the outbox: what the campaign is made of, as JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Where a run writes.  `trace` is None for none and for standard error; `inputs` are the campaign's files.
+
+    Unless it `takes_any_format`, the name of a report says its format.
+    """
+
+    outbox: Path | None = None
+    reports: tuple[Path, ...] = ()
+    trace: Path | None = None
+    inputs: tuple[str, ...] = ()
+    takes_any_format: bool = False
+
+    def check(self) -> None:
+        """Raises `ConfigError` for a target that would cost a file that is not of its kind.  Reads a little of each."""
+        for report in self.reports:
+            if self.outbox is not None and report.parent == self.outbox.parent and not report.parent.exists():
+                continue  # that folder is made for the outbox
+            (check_folder if self.takes_any_format else check_target)(report)
+        kinds = [("--outbox", self.outbox, is_outbox, "an outbox"), ("--trace", self.trace, is_trace, "a trace")]
+        kinds += [("the report", report, is_report, "a report of bulkmail") for report in self.reports]
+        taken: dict[str, str] = {}
+        for what, path, is_ours, expected in kinds:
+            if path is None:
+                continue
+            self._refuse_input(what, path)
+            if path.is_symlink() and not path.exists():
+                raise ConfigError(f"{what} {_say(path)}: is a link that leads nowhere", hint="name the file itself")
+            if path.exists() and _is_filled(path) and not is_ours(path):
+                raise ConfigError(
+                    f"{what} {_say(path)}: this file is not {expected}, and would be overwritten",
+                    hint="name another file, or move this one away",
+                )
+            if (other := taken.setdefault(os.path.realpath(path), what)) != what:
+                raise ConfigError(f"{what} {_say(path)}: is the file of {other}, too", hint="name another file")
+
+    def _refuse_input(self, what: str, path: Path) -> None:
+        for file in self.inputs:
+            if path.exists() and os.path.exists(file) and os.path.samefile(path, file):
+                raise ConfigError(
+                    f"{what} {_say(path)}: the campaign itself is made of this file, and it would be overwritten",
+                    hint="name another file",
+                )
+
+
+def _is_filled(path: Path) -> bool:
+    """Whether there is something to lose; a device takes what it is given.  The other end of a link may be empty."""
+    return path.is_dir() or (path.is_file() and (path.is_symlink() or path.stat().st_size > 0))
+
+
+def inputs_to_setting(files: Iterable[str | os.PathLike[str]]) -> str:
+    """What an outbox remembers of the campaign's files."""
+    return msgspec.json.encode(list(dict.fromkeys(os.path.abspath(file) for file in files))).decode()
+
+
+def recorded_inputs(settings: Mapping[str, str]) -> tuple[str, ...]:
+    """The campaign's files, as an outbox remembers them."""
+    try:
+        return msgspec.json.decode(settings.get(FILES) or "[]", type=tuple[str, ...])
+    except (msgspec.MsgspecError, RecursionError):
+        return ()
+
+
+def _say(path: Path) -> str:
+    return printable(str(path), 4_000)

@@ -21,14 +21,14 @@ from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.notifying import BACKOFF, MailWay, NotifiedRun, make_notification, notify, sender_of
 from bulkmail.mailing.run_record import from_settings
 from bulkmail.model.errors import BulkmailError, ConfigError, OutboxError
-from bulkmail.model.hold import Hold
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.notification import NotifyEvent, NotifySettings, Stillness, event_of
 from bulkmail.model.relay import Secret
 from bulkmail.model.tally import Tally
+from bulkmail.model.timing import Hold
 from bulkmail.outbox.ledger import state_folder
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.allowed_commands import commands_in, refuse_unallowed
 from bulkmail.settings.notify_settings import load_notify
 from bulkmail.settings.secrets import find_passwords

@@ -8,10 +8,10 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Dkim
 from bulkmail.model.errors import AddressError, ConfigError
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
+from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Secret
 
 if TYPE_CHECKING:

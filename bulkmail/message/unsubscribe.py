@@ -9,11 +9,10 @@ from hashlib import sha256
 
 from bulkmail.message.header.headers import plain_field
 from bulkmail.message.verp import without
-from bulkmail.model.address import LONGEST_LOCAL_PART, Address
 from bulkmail.model.campaign import Unsubscribe
 from bulkmail.model.errors import AddressError, ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
+from bulkmail.model.recipient import LONGEST_LOCAL_PART, Address
 from bulkmail.model.relay import Secret
 
 PLACEHOLDER = "{token}"

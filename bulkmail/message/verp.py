@@ -8,11 +8,10 @@ from base64 import b32decode, b32encode
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from bulkmail.model.address import LONGEST_ADDRESS, LONGEST_LOCAL_PART, Address
+from bulkmail.model.campaign import BounceKey
 from bulkmail.model.errors import AddressError
-from bulkmail.model.keys import BounceKey
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
+from bulkmail.model.recipient import LONGEST_ADDRESS, LONGEST_LOCAL_PART, Address
 
 PLACEHOLDER = "{verp}"
 """The address that is written to: anyone can read and write it."""

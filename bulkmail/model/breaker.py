@@ -1,4 +1,4 @@
-"""When to stop a campaign before it burns the list: what to watch for, where the limits are, and what to say then."""
+"""When a campaign stops before its list is through: on request, and by itself; and what is said then."""
 
 from __future__ import annotations
 
@@ -6,16 +6,63 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
 
-from bulkmail.model.advice import ADVICE
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
-from bulkmail.model.reply import Fault, Reply
-from bulkmail.model.units import say_duration
+from bulkmail.model.errors import OutboxError, RelayError, SendingPaused
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.outcome import ADVICE, Breakage, Fault, Outcome, Reason, Reply, Scope, Stage, Verdict, advice
+from bulkmail.model.quantities import say_duration
+from bulkmail.model.schedule import say_until
+from bulkmail.model.shaper import Feedback, Slowdown
+from bulkmail.model.timing import Hold
 from bulkmail.model.verdict import ACCEPTED
-from bulkmail.text import count
+from bulkmail.text import count, printable
+
+# -- A request to stop a run: who asked, when, and whether messages under way are aborted.
+
+
+LONGEST_NAME = 200  # characters of who asked
+NO_ONE_NAMED = "an unnamed user"
+_LAST = 253_402_000_000  # in the year 9999, wherever the clock stands
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """`by` is a user and a computer, `at` wall-clock seconds; with `now` messages under way are aborted."""
+
+    by: str = NO_ONE_NAMED
+    at: float = 0.0
+    now: bool = False
+
+    def recorded(self) -> str:
+        """As a note, and as the setting `stopped` of an outbox."""
+        import msgspec
+
+        kept = {"by": printable(self.by, LONGEST_NAME), "at": self.at, "now": self.now}
+        return msgspec.json.encode(kept).decode()
+
+    @classmethod
+    def read(cls, kept: str | bytes) -> StopRequest:
+        """The reverse.  Raises `OutboxError`."""
+        import msgspec
+
+        try:
+            found = msgspec.json.decode(kept, type=cls)
+            if not 0 <= found.at <= _LAST:
+                raise ValueError("its time is none")
+        except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+            raise OutboxError(f"this is no request to stop: {error}") from None
+        return cls(printable(found.by, LONGEST_NAME) or NO_ONE_NAMED, found.at, found.now)
+
+    @property
+    def sentence(self) -> str:
+        """For people who look at the run later."""
+        return f"Stopped by {self.by} at {datetime.fromtimestamp(self.at):%Y-%m-%d %H:%M:%S}."
+
+
+# -- When to stop a campaign before it burns the list: what to watch for, where the limits are, and what to say then.
 
 
 class Danger(Enum):
@@ -354,4 +401,91 @@ def judge_canary(outcomes: Mapping[Outcome, int], scopes: Mapping[Scope, int], l
         Danger.CANARY,
         f"of the first {count(total, 'message')} {why}; the rest was not sent",
         "fix the problem that the server's replies in the report name, then resume",
+    )
+
+
+# -- Why a campaign had to stop, in words for the user, and what to try next.
+
+
+_AGAIN = "; then run the same command again: it continues where this one stopped"
+
+_FIXES = {
+    Breakage.REFUSED: "check host and port (587 and 465 are usual) and that the server is running",
+    Breakage.NO_SUCH_HOST: "check the spelling of the host",
+    Breakage.UNREACHABLE: "check host and port, and whether a firewall is in between",
+    Breakage.EXHAUSTED: "set connections lower, or allow more with ulimit -n",
+    Breakage.UNTRUSTED: "name the server's own authority with ?ca_file=FILE in the relay URL",
+    Breakage.WRONG_NAME: "write the name that the certificate is for into the relay URL",
+    Breakage.NO_TLS: "use smtps:// if the server has TLS from the start (port 465); only for a server on this machine "
+    "or a trusted network add ?tls=off",
+    Breakage.WRONG_TLS: "change the relay URL",
+    Breakage.NO_REQUIRETLS: "leave requiretls out to do without that promise, or use a relay that gives it",
+    Breakage.NO_LOGIN: "ask the provider for the port (587 and 465 are usual) and the login method",
+    Breakage.NO_TOKEN: "see what [relay] says about the token, and whether the provider still allows this program",
+    Breakage.IMPOSTOR: "check which server answers there before you try again",
+}
+
+
+def explain(event: Reply | Fault, *, relay: str, feedback: Feedback, patience: float | None = None) -> RelayError:
+    """The error that ends a run because of `event`; with `patience` (seconds), because it went on for that long.
+
+    `feedback` is the run's own judge, here and below.
+    """
+    message, fix = _reported(event, relay, feedback, patience)
+    return RelayError(f"Sending stopped; no recipients were lost: {message}", hint=fix + _AGAIN)
+
+
+def explain_left_out(event: Reply | Fault, *, relay: str, feedback: Feedback, patience: float | None = None) -> str:
+    """Why one of several relays gets nothing more in this run, in a sentence that also says what to do."""
+    message, fix = _reported(event, relay, feedback, patience)
+    return f"{relay} is not used any more in this run, the other relays continue: {message}; {fix}"
+
+
+def explain_failing(event: Reply | Fault, *, relay: str, feedback: Feedback) -> str:
+    """Why one of several relays is not used at the moment, in a sentence."""
+    message, _ = _reported(event, relay, feedback, None)
+    return f"{relay} fails, and is retried from time to time; the other relays continue: {message}"
+
+
+def _reported(event: Reply | Fault, relay: str, feedback: Feedback, patience: float | None) -> tuple[str, str]:
+    """What happened, and what to do about it."""
+    if isinstance(event, Fault):
+        message, fix = str(event), _FIXES.get(event.kind, "check that the server is running and reachable")
+        if event.stage is Stage.CONNECT and "+unix://" in relay:
+            fix = "check the path of the socket, that its server is running and that this user may use it"
+    else:
+        message, fix = _refusal(event, relay, feedback)
+    if patience is not None:
+        message = f"{message}; this has lasted for {say_duration(patience)}"
+    return message, fix
+
+
+def say_slowed(slowdown: Slowdown, event: Reply | Fault, now: float) -> str:
+    """The effect of a throttling reply, in a sentence; `now` is seconds of the slowdown's clock."""
+    done = []
+    if slowdown.is_left_alone(now):
+        done.append(f"paused for {say_duration(slowdown.until - now)}")
+    if (rate := slowdown.per_second(now)) is not None:
+        done.append(f"slowed down to {rate:.3g} messages a second")
+    if slowdown.connections is not None:
+        done.append(f"limited to {count(slowdown.connections, 'connection')}")
+    return f"{slowdown.provider or slowdown.relay} is {' and '.join(done) or 'slowed down'}: {event}"
+
+
+def _refusal(reply: Reply, relay: str, feedback: Feedback) -> tuple[str, str]:
+    words, fix = advice(feedback.decide(reply).verdict.reason) or ("", "")
+    if not words and reply.is_permanent:
+        words, fix = "refused", "ask the server's administrator"
+    elif not words:
+        words, fix = "is not ready to take mail", "wait a while"
+    return f"{relay} {words}: {reply}", fix
+
+
+def explain_rest(rest: Hold, now: float) -> SendingPaused:
+    """The error that ends a run which does not wait for the end of `rest`."""
+    return SendingPaused(
+        f"Sending is paused until {say_until(rest.until, now)}: {rest.why}; no recipients were lost",
+        hint="run the same command again then, by hand or from cron: it continues where this one stopped; "
+        "with --wait forever, bulkmail waits by itself",
+        hold=rest,
     )

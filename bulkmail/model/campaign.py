@@ -1,13 +1,71 @@
-"""What is to be said to everyone: sender, message, headers, enclosures; a snapshot that needs no files any more."""
+"""What is to be said to everyone: sender, message, headers, attachments, keys; a snapshot that needs no files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+import dataclasses
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import field, fields
 from hashlib import blake2b
+
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.relay import Secret
+
+# -- Names of files as people see them: Macs write an accent as a character of its own, others as a part of the letter.
+
+
+def composed(name: str) -> str:
+    """The name with each accent in its letter (NFC), as everything but a Mac writes it."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def same_name(wanted: str, names: Iterable[str]) -> str:
+    """That of `names` which differs from `wanted` only in how accents are written; empty if there is none."""
+    if wanted.isascii():
+        return ""
+    plain = composed(wanted)
+    return min((name for name in names if composed(name) == plain), default="")
+
+
+def other_case(wanted: str, names: Iterable[str]) -> str:
+    """That of `names` which differs from `wanted` only in upper and lower case; empty if there is none."""
+    plain = composed(wanted).casefold()
+    return min((name for name in names if composed(name).casefold() == plain), default="")
+
+
+# -- The keys that messages are signed with: passed to the code that writes messages, and stored nowhere.
 
 
 @dataclass(frozen=True, slots=True)
+class BounceKey:
+    """`key`, in hexadecimal, signs the tokens of the run that has the number `run` in the register of runs, from 1.
+
+    A run that reaches no recipient has the number 0.
+    """
+
+    run: int
+    key: Secret
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Keys:
+    """`unsubscribe` signs the tokens of `Campaign.unsubscribe`; `dkim` are private keys in PEM, one for each `Dkim`.
+
+    `bounce` signs what bounces are matched by; without it tokens are made that match nothing, as for a preview.
+    """
+
+    unsubscribe: Secret | None = None
+    dkim: tuple[Secret, ...] = ()
+    bounce: BounceKey | None = None
+
+
+NO_KEYS = Keys()
+
+
+# -- What is to be said to everyone: sender, message, headers, enclosures; a snapshot that needs no files any more.
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Template:
     """A Jinja text and the name that errors call it by: a file's, or `campaign.toml: subject`."""
 
@@ -20,7 +78,7 @@ def is_template(text: str) -> bool:
     return "{{" in text or "{%" in text or "{#" in text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Attachment:
     """A file that everyone gets.  `content_type` is `type/subtype`."""
 
@@ -29,7 +87,7 @@ class Attachment:
     content: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Unsubscribe:
     """Where people go who want no more of these messages; `{token}` in either says who it is.  One may be empty.
 
@@ -43,7 +101,7 @@ class Unsubscribe:
     key_from: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Dkim:
     """A signature of RFC 6376: whose it is and where its public key is found, `selector._domainkey.domain`.
 
@@ -56,7 +114,7 @@ class Dkim:
     key_from: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class RowAttachment:
     """A file of the row's own: `path` is a one-line template, relative to the folder `root`, which it cannot leave.
 
@@ -86,7 +144,7 @@ class RowPictures:
     are_attached: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class InlineImage:
     """A picture that the HTML shows and the message brings along; `source` is what the HTML calls it."""
 
@@ -96,7 +154,7 @@ class InlineImage:
     content: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Campaign:
     """Everything that shapes a message except the row it is for, and the keys, which are kept nowhere.
 

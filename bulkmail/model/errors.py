@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from bulkmail.model.hold import Hold
+from bulkmail.model.timing import Hold
 
 
 class BulkmailError(Exception):
@@ -34,7 +34,7 @@ class EmptyList(ListError):
     """The list can be read and has not one row."""
 
 
-class AddressError(ValueError):
+class AddressError(BulkmailError, ValueError):
     """A text is not one usable mail address; `str(error)` says why, without repeating the address."""
 
 

@@ -1,13 +1,26 @@
-"""What came back about one message of a campaign: the value that mail intake hands to the suppression list."""
+"""What came back about messages: one event, what events of a recipient come to, how long mail waited unread."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import field
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from bulkmail.model.address import Address
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.outcome import Reason, Reply, Scope
+from bulkmail.model.quantities import say_duration
+from bulkmail.model.quota import DAY
+from bulkmail.model.recipient import Address
+from bulkmail.model.tally import Status
+from bulkmail.text import printable
+
+if TYPE_CHECKING:
+    from bulkmail.model.delivery import Attempt, Delivery
+
+# -- What came back about one message of a campaign: the value that mail intake hands to the suppression list.
+
 
 MOST_WORDS = 200
 """Characters of a server's words that an event quotes."""
@@ -168,3 +181,235 @@ class ReadingPlaces(Protocol):
     def set_place(self, source: str, place: tuple[int, int]) -> None:
         """Called after `EventSink.record` has returned."""
         ...
+
+
+# -- What the replies of our own sessions say of mailboxes, as events for the suppression list.
+
+
+_NO_SUCH_MAILBOX = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.4.4"})  # RFC 3463, RFC 7505
+_DISABLED = "5.2.1"  # RFC 3463 §3.3: the mailbox exists, and takes no mail for now
+_GONE = frozenset({Reason.UNKNOWN_USER, Reason.MOVED})
+_FULL = frozenset({Reason.MAILBOX_FULL, Reason.NOT_NOW})
+
+
+def kind_of_reply(delivery: Delivery, attempt: Attempt) -> FeedbackKind | None:
+    """HARD or SOFT when the outcome of a delivery says something about its mailbox, else None.
+
+    Hard only if the verdict's scope is the recipient: what is refused for the message, the session, the relay or the
+    sender says nothing about it; nor does a policy.
+    """
+    verdict = attempt.verdict
+    if verdict.scope is not Scope.RECIPIENT or not isinstance(attempt.event, Reply):
+        return None
+    if delivery.status is Status.REJECTED:
+        enhanced = attempt.event.enhanced or ""
+        if enhanced == _DISABLED or verdict.reason in _FULL:
+            return FeedbackKind.SOFT
+        if verdict.reason in _GONE or enhanced in _NO_SUCH_MAILBOX:
+            return FeedbackKind.HARD
+        return None
+    if delivery.status is Status.EXPIRED and verdict.reason in _FULL:
+        return FeedbackKind.SOFT
+    return None
+
+
+def event_of_reply(
+    delivery: Delivery, attempt: Attempt, *, run_id: str, campaign: str, list_id: str
+) -> FeedbackEvent | None:
+    """What a server said of a mailbox in our own session, as an event; None when it said nothing of it.
+
+    It is about the forward path that was spoken to, which may be a copy's.  The same outcome of the same delivery has
+    the same `source_id`; when it is tried again later and refused again, that is another.
+    """
+    kind = kind_of_reply(delivery, attempt)
+    reply = attempt.event
+    if kind is None or not isinstance(reply, Reply):
+        return None
+    return FeedbackEvent(
+        source_id=f"smtp {run_id} {delivery.id} {delivery.tries}",
+        kind=kind,
+        at=attempt.at + attempt.took,
+        proof=Proof.SMTP,
+        forward_path=delivery.forward_path,
+        run_id=run_id,
+        campaign=campaign,
+        list_id=list_id,
+        row=delivery.row,
+        delivery=delivery.id,
+        reason=attempt.verdict.reason.value.replace(" ", "-"),
+        code=reply.code,
+        enhanced=reply.enhanced or "",
+        words=printable(reply.text, MOST_WORDS),
+        source=f"smtp {attempt.relay}",
+    )
+
+
+# -- What came back about the recipients of a run, folded from events: one answer for each row and each copy.
+
+
+GRAVEST_FIRST = (
+    FeedbackKind.SPAM_COMPLAINT,
+    FeedbackKind.UNSUBSCRIBE,
+    FeedbackKind.HARD,
+    FeedbackKind.SOFT,
+    FeedbackKind.BLOCKED,
+    FeedbackKind.UNCLEAR,
+    FeedbackKind.DELAYED,
+    FeedbackKind.AUTO_REPLY,
+    FeedbackKind.DELIVERED,
+)
+"""Which of several answers of one recipient counts."""
+
+_RANK = {kind: rank for rank, kind in enumerate(GRAVEST_FIRST)}
+
+COMPLAINTS_GOOD, COMPLAINTS_BAD = 0.001, 0.003
+"""Shares of spam complaints that Gmail and Yahoo ask senders to stay below, and never to reach."""
+
+
+class CameBack(NamedTuple):
+    """What came back about one recipient: `at` is wall-clock seconds, `reason` a short word such as `unknown-user`."""
+
+    kind: FeedbackKind
+    at: float
+    reason: str
+
+
+class ReturnedEvent(NamedTuple):
+    """One event about a run, as far as reports need it.
+
+    `row` and `delivery` are None where the event names only an address, by its `key` (`Address.key`).
+    """
+
+    kind: FeedbackKind
+    at: float
+    reason: str
+    key: str
+    row: int | None
+    delivery: int | None
+
+
+class SentPath(NamedTuple):
+    """One delivery of a run: its number, its row, and its forward path.  `is_copy`: not the row's own recipient."""
+
+    delivery: int
+    row: int
+    path: str
+    is_copy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnedCounts:
+    """How many rows, and how many of their copies, something of each kind came back about.
+
+    `unmatched` counts what came back to the same suppression list and is matched to no message.
+    """
+
+    rows: Mapping[FeedbackKind, int] = field(default_factory=dict)
+    copies: Mapping[FeedbackKind, int] = field(default_factory=dict)
+    unmatched: int = 0
+
+    def __getitem__(self, kind: FeedbackKind) -> int:
+        return self.rows.get(kind, 0)
+
+    def __add__(self, other: ReturnedCounts) -> ReturnedCounts:
+        return ReturnedCounts(
+            Counter(self.rows) + Counter(other.rows),
+            Counter(self.copies) + Counter(other.copies),
+            self.unmatched + other.unmatched,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What came back about a run: by row, and for its copies by row and forward path in lower case.
+
+    Each recipient counts once, by the gravest of what came back about them.
+    """
+
+    rows: Mapping[int, CameBack] = field(default_factory=dict)
+    copies: Mapping[tuple[int, str], CameBack] = field(default_factory=dict)
+
+    def counts(self, rows: Container[int] | None = None) -> ReturnedCounts:
+        """How much of each kind came back, or only about these rows and their copies."""
+        return ReturnedCounts(
+            Counter(came.kind for row, came in self.rows.items() if rows is None or row in rows),
+            Counter(came.kind for (row, _), came in self.copies.items() if rows is None or row in rows),
+        )
+
+
+def fold_returned(events: Iterable[ReturnedEvent], paths: Collection[SentPath]) -> Returned:
+    """What `events` come to.  `paths` are the deliveries of the rows that they name; events about others are dropped.
+
+    An event without a delivery is about the own recipient of its row.
+    """
+    by_delivery = {path.delivery: path for path in paths}
+    own = {path.row: path for path in paths if not path.is_copy}
+    rows: dict[int, CameBack] = {}
+    copies: dict[tuple[int, str], CameBack] = {}
+    for event in events:
+        path = own.get(event.row or 0) if event.delivery is None else by_delivery.get(event.delivery)
+        if path is None:
+            continue
+        came = CameBack(event.kind, event.at, event.reason)
+        if path.is_copy:
+            key = (path.row, path.path.lower())
+            copies[key] = graver(copies.get(key), came)
+        else:
+            rows[path.row] = graver(rows.get(path.row), came)
+    return Returned(rows, copies)
+
+
+def graver(one: CameBack | None, other: CameBack) -> CameBack:
+    """The one that counts; of two of a kind, the first."""
+    return other if one is None or (_RANK[other.kind], other.at) < (_RANK[one.kind], one.at) else one
+
+
+# -- How long mail that came back was left unread while a bulk campaign is young.
+#
+# Gmail and Yahoo ask bulk senders to act on an opt-out within two days.
+
+
+WARN_AFTER = DAY
+"""Seconds without a successful intake after which people are warned."""
+
+REFUSE_AFTER = 2 * DAY
+"""Seconds after which it is an error."""
+
+MANY = 5_000
+"""Recipients from which the mailbox providers call a sender a bulk sender."""
+
+YOUNG = 30 * DAY
+"""Seconds after its beginning in which a campaign's mail is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeState:
+    """What a suppression list knows of intake.  Times are wall-clock seconds, None for never.
+
+    `pulled_at` is when a mailbox was last read to its end, `pushed_at` when a mail server or a service last handed
+    something over; `bulk_began` is when the oldest bulk campaign that is still young was begun.
+    """
+
+    pulled_at: float | None = None
+    pushed_at: float | None = None
+    bulk_began: float | None = None
+
+    def overdue(self, now: float) -> float:
+        """Seconds for which intake should have succeeded and has not; 0.0 while there is nothing to wait for.
+
+        Where mail is handed over, silence says nothing.
+        """
+        pulled, pushed = self.pulled_at or 0.0, self.pushed_at or 0.0
+        if self.bulk_began is None or self.bulk_began < now - YOUNG or (pushed > pulled and pushed > now - YOUNG):
+            return 0.0
+        return max(0.0, now - max(self.bulk_began, pulled))
+
+
+def say_overdue(seconds: float) -> str:
+    """A sentence for people, without a full stop; empty while there is nothing to warn of."""
+    if seconds < WARN_AFTER:
+        return ""
+    return (
+        f"mail that came back was not read for {say_duration(seconds)}, and a bulk campaign is younger than 30 days:"
+        " Gmail and Yahoo want opt-outs to be acted on within 48 hours"
+    )

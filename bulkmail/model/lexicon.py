@@ -1,14 +1,14 @@
 """The words of recipients and of limits, by which `wording` finds what a refusal is about.
 
 Patterns over its text in small letters and plain words: `@` stands for an address, `ipaddr` for an IP address, `~` for
-a host name.  Every line has a wording of its own in `tests/unit/replies/`: a new word comes with a reply that needs it.
+a host name.  Every line has a wording of its own in `tests/model/replies/`: a new word needs a reply that has it.
 """
 
 from __future__ import annotations
 
 import re
 
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 
 
 class Words:

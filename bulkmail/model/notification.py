@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from enum import Enum
 
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.secret_source import commands_of
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
-from bulkmail.model.units import say_duration
+from bulkmail.model.lazy import dataclass, lazy_pattern
+from bulkmail.model.quantities import say_duration
+from bulkmail.model.relay import commands_of
+from bulkmail.model.tally import Status, Tally
 from bulkmail.text import count
 
 _ADDRESS = lazy_pattern(r"<?[^\s<>@\"',;:()]+@[^\s<>@\"',;:()]+>?")

@@ -1,16 +1,94 @@
-"""The server that takes the mail, and how to reach it, as said by a relay URL."""
+"""The server that takes the mail, and how to reach it, as a relay URL and the sources of its secrets say."""
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from bulkmail.model.address import has_control
-from bulkmail.model.dsn import Dsn, parse_dsn
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.recipient import has_control
+
+# -- The places that a secret may come from, as settings and programs name them.
+
+
+class SecretKind(Enum):
+    """What kind of place it is; the value is what its name begins with."""
+
+    ENV = "env"  # a variable of the environment
+    FILE = "file"
+    COMMAND = "command"  # what it prints
+    KEYRING = "keyring"  # of the system, under the relay's host and user
+    URL = "url"  # an address that is written down as it is: it may hold a secret, and need not
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSource:
+    """`"env:NAME"`, `"file:PATH"`, `"command:…"`, `"keyring:"` or `"url:https://…"`, taken apart."""
+
+    kind: SecretKind
+    where: str = field(default="", repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> SecretSource | None:
+        """The place that `text` names; None if it is empty.  Raises `ConfigError` that does not repeat it."""
+        if not text:
+            return None
+        kind, _, where = text.partition(":")
+        try:
+            return cls(SecretKind(kind), where)
+        except ValueError:
+            raise ConfigError(
+                "that is no place a secret can come from", hint='write "env:NAME", "file:PATH" or "command:PROGRAM"'
+            ) from None
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}:{self.where}"
+
+
+def commands_of(*places: str) -> tuple[str, ...]:
+    """The commands among `places`, each as it is named there."""
+    sources = map(SecretSource.parse, places)
+    return tuple(each.where for each in sources if each is not None and each.kind is SecretKind.COMMAND)
+
+
+# -- What the relay is asked to report about a message's further way (RFC 3461).
+
+
+EVENTS = ("success", "failure", "delay")
+
+
+@dataclass(frozen=True, slots=True)
+class Dsn:
+    """Reports on these events, some of `EVENTS`, come to the reverse path; none of them: not even bounces.
+
+    `returns_full`: a report of a failure brings back the whole message and not only its headers.
+    """
+
+    events: tuple[str, ...]
+    returns_full: bool = False
+
+
+def parse_dsn(text: str, *, returns: str = "headers") -> Dsn:
+    """The reports in `"failure, delay"` or `"never"`; `returns` is `"headers"` or `"full"`.  Raises `ConfigError`."""
+    if returns not in ("headers", "full"):
+        raise ConfigError(f"dsn_return={returns[:40]!r}", hint="write headers or full")
+    words = [word for word in re.split(r"[,\s]+", text.strip().lower()) if word]
+    if words == ["never"]:
+        return Dsn((), returns == "full")
+    if not words or not set(words) <= set(EVENTS):
+        raise ConfigError(
+            f"dsn={text[:60]!r}", hint='write one or several of success, failure and delay, or "never" for no bounces'
+        )
+    return Dsn(tuple(event for event in EVENTS if event in words), returns == "full")
+
+
+# -- The server that takes the mail, and how to reach it, as said by a relay URL.
+
 
 EXAMPLES = 'write "smtp://user@mail.example.com:587", "smtps://mail.example.com", "sandbox:", "maildir:DIR" or "null:"'
 
@@ -95,7 +173,7 @@ def _keeps_secrets(url: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Relay:
     """A relay without its password, so that it can be shown, logged and stored.
 

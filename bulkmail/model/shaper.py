@@ -1,22 +1,179 @@
-"""What may go when, through which relay and to which provider: all that is lowered or held, in one place."""
+"""What may go when, through which relay and to which provider: what servers ask for, what is lowered or held."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from bulkmail.model.adapt import AdaptiveRate, ConcurrencyLimit, Meter, Share
-from bulkmail.model.feedback import ThrottleDecision
-from bulkmail.model.hold import NO_HOLD, Hold
-from bulkmail.model.mailbox_provider import MailboxProviders
-from bulkmail.model.outcome import Scope
-from bulkmail.model.rate import Rate
-from bulkmail.model.rate_limiter import RateLimiter
-from bulkmail.model.retry import PROVIDER_BACKOFF, RELAY_BACKOFF, Backoff
-from bulkmail.model.slowdown import LONGEST_WORDS, Slowdown
-from bulkmail.model.timing import LONGEST_SUSPENSION, RISING_RATE_CHECKED_AFTER, RISING_RATE_UPDATED_EVERY
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.outcome import Effect, Fault, Outcome, Reply, Scope, Verdict
+from bulkmail.model.rate import AdaptiveRate, ConcurrencyLimit, Meter, Rate, RateLimiter, Share
+from bulkmail.model.retry import PROVIDER_BACKOFF, RELAY_BACKOFF, Backoff, asked_until, asked_wait
+from bulkmail.model.route import MailboxProviders
+from bulkmail.model.timing import (
+    LONGEST_ACCOUNT_PAUSE,
+    LONGEST_SUSPENSION,
+    NO_HOLD,
+    RISING_RATE_CHECKED_AFTER,
+    RISING_RATE_UPDATED_EVERY,
+    Hold,
+)
+from bulkmail.model.verdict import Rule, judge
 from bulkmail.text import printable
+
+# -- What a server's replies ask of us: the verdict on each, with the times that its words name.
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleDecision:
+    """What is to be done about one reply: its verdict, and for how long.
+
+    `asked` is how many seconds the server asks us to back off, 0 when it did not say; `until` the wall-clock second
+    that it names, None when it names none.
+    """
+
+    verdict: Verdict
+    asked: float = 0.0
+    until: float | None = None
+
+    @property
+    def suspend(self) -> float:
+        """Seconds for which provider or relay is paused: the rule's own or the server's, whichever is longer."""
+        return max(self.verdict.suspend, self.asked) if self.is_complaint else 0.0
+
+    @property
+    def is_complaint(self) -> bool:
+        """Whether it asks a provider or relay to be treated otherwise."""
+        if self.verdict.outcome is not Outcome.DEFERRED:
+            return False
+        return self.verdict.scope is Scope.PROVIDER or (
+            self.verdict.scope is Scope.RELAY and bool(self.verdict.effects)
+        )
+
+    @property
+    def is_suspending(self) -> bool:
+        """Whether the verdict's scope is to be paused for a while."""
+        return self.is_complaint and (not self.verdict.effects or self.suspend > 0)
+
+    @property
+    def is_slower(self) -> bool:
+        """Whether the rate of the verdict's scope is to be lowered."""
+        return Effect.SLOWER in self.verdict.effects
+
+    @property
+    def is_fewer(self) -> bool:
+        """Whether the connections of the verdict's scope are to be lowered."""
+        return Effect.FEWER in self.verdict.effects
+
+    @property
+    def pause(self) -> float:
+        """Seconds that the account is to rest because a quota is used up; 0 when none is."""
+        return self.verdict.pause and (self.asked or self.verdict.pause)
+
+    def pause_at(self, now: float) -> float:
+        """As `pause`, until the day that the server named if that is still to come; `now` is wall-clock seconds."""
+        if not self.verdict.pause or self.until is None or self.until <= now:
+            return self.pause
+        return min(self.until - now, LONGEST_ACCOUNT_PAUSE)
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """The judge with rules of its own before the built-in ones; the first that fits decides."""
+
+    rules: tuple[Rule, ...] = ()
+
+    def decide(self, event: Reply | Fault) -> ThrottleDecision:
+        """The verdict on how an attempt ended, and what it asks of us."""
+        verdict = judge(event, self.rules)
+        if isinstance(event, Fault) or verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE, Scope.SESSION):
+            return ThrottleDecision(verdict)
+        if verdict.pause:
+            asked = asked_wait(event.text, longest=LONGEST_ACCOUNT_PAUSE)
+            return ThrottleDecision(verdict, asked, asked_until(event.text))
+        return ThrottleDecision(verdict, asked_wait(event.text))
+
+
+# -- What a relay or a provider has complained of, what it is given since, and until when.
+
+
+MOST_KEPT = 200  # relays and providers that are kept in mind for those who look on
+LONGEST_WORDS = 400  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Slowdown:
+    """A relay, or one provider through it, that has asked for less in this run.
+
+    `provider` is empty for the relay itself.  It has throttled us `times`, last `at`; `why` is our name for it,
+    `words` are the server's.  `speed` is how its rate rises again, None if it was never lowered, and `lowest` the
+    lowest rate so far in messages a second.  `connections` is the most it gets, None for as many as configured.  We
+    back off until `until`, 0 for not at all.  All times are seconds of one clock.
+    """
+
+    relay: str
+    provider: str
+    times: int
+    at: float
+    why: str
+    words: str = ""
+    speed: AdaptiveRate | None = None
+    lowest: float | None = None
+    connections: int | None = None
+    until: float = 0.0
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Relay and provider."""
+        return self.relay, self.provider
+
+    def is_left_alone(self, now: float) -> bool:
+        """Whether nothing goes there at `now`."""
+        return self.until > now
+
+    def per_second(self, now: float) -> float | None:
+        """Messages a second that it gets at `now`; None when its complaints do not hold them back any more."""
+        return self.speed.now(now) if self.speed is not None and self.speed.is_lowered(now) else None
+
+    def is_over(self, now: float) -> bool:
+        """Whether it is treated as if it had never complained."""
+        return not self.is_left_alone(now) and self.per_second(now) is None and self.connections is None
+
+    def shifted(self, seconds: float) -> Slowdown:
+        """The same by a clock that is `seconds` ahead."""
+        return replace(
+            self,
+            at=self.at + seconds,
+            until=self.until + seconds if self.until else 0.0,
+            speed=None if self.speed is None else replace(self.speed, since=self.speed.since + seconds),
+        )
+
+
+class Slowdowns:
+    """The latest of each relay and provider; above 200 the one that throttled longest ago is dropped."""
+
+    def __init__(self, earlier: Iterable[Slowdown] = ()) -> None:
+        self._each = {slowdown.key: slowdown for slowdown in earlier}
+
+    def __iter__(self) -> Iterator[Slowdown]:
+        """Relays first, then providers; in each group those that throttled most often first."""
+        return iter(sorted(self._each.values(), key=lambda each: (each.provider != "", -each.times, each.key)))
+
+    def __len__(self) -> int:
+        return len(self._each)
+
+    def note(self, slowdown: Slowdown) -> Slowdown | None:
+        """Takes note; returns what was known of the same relay or provider before, if anything."""
+        known = self._each.get(slowdown.key)
+        self._each[slowdown.key] = slowdown
+        if len(self._each) > MOST_KEPT:
+            del self._each[min(self._each.values(), key=lambda each: each.at).key]
+        return known
+
+
+# -- What may go when, through which relay and to which provider: all that is lowered or held, in one place.
+
 
 CAMPAIGN = "campaign"
 _PROVIDER = "provider "

@@ -7,10 +7,9 @@ from enum import Enum
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
+from bulkmail.model.quantities import parse_duration
 from bulkmail.model.quota import DAY
-from bulkmail.model.units import parse_duration
 
 ALL_LISTS = ""
 """The scope of an entry that holds for every list."""

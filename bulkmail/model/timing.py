@@ -1,10 +1,16 @@
-"""The times that scheduling lives by, in seconds, in one place.
-
-What users set (rates, retry schedules, patience, sending hours) is in `model/pace`; how long servers are waited for
-within a session, in `smtp/timeouts`; how a quota is reserved, beside its ledger.
-"""
+"""When nothing may go just now (`Hold`), and the times that scheduling lives by, in seconds, in one place."""
 
 from __future__ import annotations
+
+import math
+
+from bulkmail.model.lazy import dataclass
+
+# -- The times that scheduling lives by, in seconds, in one place.
+#
+# What users set (rates, retry schedules, patience, sending hours) is in `model/pace`; how long servers are waited for
+# within a session, in `smtp/timeouts`; how a quota is reserved, beside its ledger.
+
 
 # -- sessions that are open
 
@@ -102,12 +108,6 @@ LATER_OPENINGS = 6
 LAST_WAIT_AT_LEAST = 1.0
 """The wait that patience cuts short is not cut below this."""
 
-DISMISSALS_MERGED_WITHIN = 1.0
-"""Sessions that a relay ends this close together are ended because of the relay."""
-
-LOGIN_RETRIED_AFTER = 60.0
-"""Where the relay counts logins."""
-
 # -- telling observers
 
 OUTCOMES_TOLD_WITHIN = 0.2
@@ -115,3 +115,39 @@ OUTCOMES_TOLD_WITHIN = 0.2
 
 LARGEST_BATCH = 512
 """Acceptances that they are told of at once."""
+
+DISMISSALS_MERGED_WITHIN = 1.0
+"""Sessions that a relay ends this close together are ended because of the relay."""
+
+LOGIN_RETRIED_AFTER = 60.0
+"""Where the relay counts logins."""
+
+
+# -- Why nothing may go just now, and until when: the one answer of everything that can say "not now".
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing goes before `until`, because of `why`: half a sentence.
+
+    `until` is seconds of the wall clock unless the place that makes it says otherwise;
+    infinity when time alone does not help.  `is_planned` tells whether hours, quotas, limits and retries ask for that,
+    rather than a relay that fails.
+    """
+
+    until: float
+    why: str
+    is_planned: bool = True
+
+    def lasts(self, now: float, *, longest: float = math.inf) -> bool:
+        """Whether it is not over at `now`; one that would last more than `longest` seconds came of a wrong clock."""
+        return now < self.until <= now + longest
+
+    def extended(self, now: float, seconds: float, why: str, *, longest: float = math.inf) -> Hold:
+        """Until at least `seconds` from now, `longest` at most; one that lasts longer already stays."""
+        until = now + min(seconds, longest)
+        return self if self.lasts(now, longest=longest) and self.until >= until else Hold(until, why)
+
+
+NO_HOLD = Hold(-math.inf, "")
+"""What is over at any time."""

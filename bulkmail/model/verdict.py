@@ -12,12 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.outcome import (
+    Breakage,
     Effect,
+    Fault,
     Outcome,
     Reason,
+    Reply,
     Scope,
+    Stage,
     Verdict,
     deferred,
     quota,
@@ -26,11 +30,9 @@ from bulkmail.model.outcome import (
     stop,
     throttle,
 )
+from bulkmail.model.quantities import parse_duration
 from bulkmail.model.quota import DAY, HOUR
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.subjects import Subject
-from bulkmail.model.units import parse_duration
-from bulkmail.model.wording import Meaning, Span, read
+from bulkmail.model.wording import Meaning, Span, Subject, read
 
 __all__ = ["ACCEPTED", "Effect", "Outcome", "Reason", "Rule", "Scope", "Verdict", "enhanced_pattern", "judge"]
 

@@ -1,16 +1,19 @@
-"""What an outbox has to do, as values to work on."""
+"""What an outbox has to do, as values to work on; also what is left of planned times."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 
-from bulkmail.model.address import Address
-from bulkmail.model.delivery import Delivery
-from bulkmail.model.job import Job
-from bulkmail.model.recipient import Place, Recipient, RowFields, StoredRow
-from bulkmail.outbox.counting import IS_COPY
-from bulkmail.outbox.encoding import STATUS_OF, decode_fields, decode_recipient
+from bulkmail.model.delivery import Delivery, Job
+from bulkmail.model.recipient import Address, Place, Recipient, RowFields, StoredRow
+from bulkmail.model.schedule import Planned
+from bulkmail.outbox.entries import IS_COPY, STATUS_OF, decode_fields, decode_recipient
+from bulkmail.text import printable
+
+# -- What an outbox has to do, as values to work on.
+
 
 # One index answers both.  What is due again goes first: it has waited, and would expire behind a long list.  What was
 # never tried is due since 0, and goes in the order of the input.
@@ -270,3 +273,50 @@ def _job(columns: tuple) -> Job:  # type: ignore[type-arg]
         local, _, domain = address.rpartition("@")  # as `decode_recipient()`: this is done for each message
         recipient = Recipient(Address(local, domain), name, decode_fields(fields), Place(source, line))
     return Job(delivery, recipient, content, digest, bool(in_doubt_before), reverse_path, message_id or marked_id)
+
+
+# -- What is left of planned times: rows never tried that have a time of their own.
+
+
+_PLANNED = "status = 'pending' AND tries = 0 AND ending_at IS NULL AND due_at IS NOT NULL"
+_IS_OWN = f"NOT {IS_COPY.format('d')}"
+_COUNTS = f"""
+    SELECT coalesce(sum(due_at <= :now), 0), coalesce(sum(due_at > :now), 0),
+           min(CASE WHEN due_at > :now THEN due_at END), max(CASE WHEN due_at > :now THEN due_at END)
+    FROM delivery AS d WHERE {_PLANNED} AND {_IS_OWN}
+"""  # noqa: S608 (our own words only)
+_ZONES = f"""
+    SELECT (SELECT value FROM json_each(CAST(r.fields AS TEXT)) WHERE key = :column), count(*)
+    FROM delivery AS d JOIN row AS r ON r.number = d.row WHERE {_PLANNED} AND {_IS_OWN} GROUP BY 1
+"""  # noqa: S608
+_DEMAND = f"""
+    SELECT max(min(due_at), :now), count(*) FROM delivery AS d WHERE {_PLANNED}
+    GROUP BY CASE WHEN due_at <= :now THEN 0 ELSE CAST(due_at / 3600 AS INTEGER) END ORDER BY 1 LIMIT :most
+"""  # noqa: S608
+_LAST = "SELECT max(due_at) FROM delivery WHERE status = 'pending' AND tries = 0"
+_LONGEST = 60  # characters of a zone's name
+
+
+def planned(connection: sqlite3.Connection, now: float, *, zone_column: str, fallback: str) -> Planned:
+    """What is planned at `now`, wall-clock seconds; rows without a value in `zone_column` count as `fallback`.
+
+    Without a time that is still to come there are no zones.
+    """
+    at_once, later, first, last = connection.execute(_COUNTS, {"now": now}).fetchone()
+    zones = Counter[str]()
+    if zone_column and later:  # reads the fields of all rows
+        for name, number in connection.execute(_ZONES, {"column": zone_column}):
+            said = " ".join(str("" if name is None else name).split())
+            zones[printable(said, _LONGEST) or fallback] += number
+    return Planned(int(at_once), int(later), first, last, tuple(zones.most_common()))
+
+
+def demand(connection: sqlite3.Connection, now: float, *, most: int) -> list[tuple[float, int]]:
+    """From when on how many deliveries may go, by the hour: at most the first `most` hours."""
+    return [(float(at), int(number)) for at, number in connection.execute(_DEMAND, {"now": now, "most": most})]
+
+
+def last_planned(connection: sqlite3.Connection) -> float:
+    """The latest time, wall-clock seconds, at which a delivery never tried is due; 0 when there is none."""
+    (last,) = connection.execute(_LAST).fetchone()
+    return float(last or 0.0)

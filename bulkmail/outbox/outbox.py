@@ -15,30 +15,33 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import check_move
+from bulkmail.model.delivery import Job, Written, check_move
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.job import Job, Written
 from bulkmail.model.pace import Durability
-from bulkmail.model.recipient import PlainRows, Recipient, RowFields, StoredRow
+from bulkmail.model.recipient import Address, PlainRows, Recipient, RowFields, StoredRow
 from bulkmail.model.schedule import Planned
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
-from bulkmail.outbox import jobs, loading, planning
-from bulkmail.outbox import store as stores
-from bulkmail.outbox.counting import RunningTally, count_rows
-from bulkmail.outbox.encoding import decode_fields, encode_campaign, storable
-from bulkmail.outbox.entries import Doubtful, Entry, Fold, ReadyMade, RowRecord, Suppressed
-from bulkmail.outbox.header import Header, read_header
+from bulkmail.model.tally import Status, Tally
+from bulkmail.outbox import entries, jobs
+from bulkmail.outbox import sqlite_file as stores
+from bulkmail.outbox.addresses import suppress
+from bulkmail.outbox.entries import (
+    Doubtful,
+    Entry,
+    Fold,
+    ReadyMade,
+    RowRecord,
+    Suppressed,
+    decode_fields,
+    encode_campaign,
+    storable,
+)
 from bulkmail.outbox.jobs import Ids
-from bulkmail.outbox.lock import Lock
-from bulkmail.outbox.mounts import refuse_network
-from bulkmail.outbox.overlay import Overlay
-from bulkmail.outbox.overruling import dated, doubts, move_all, settle_found
-from bulkmail.outbox.settling import Settler
-from bulkmail.outbox.shape import check_values, noticing_damage
-from bulkmail.outbox.suppressing import suppress
+from bulkmail.outbox.lock import Lock, refuse_network
+from bulkmail.outbox.run_header import Header, RunningTally, count_rows, read_header
+from bulkmail.outbox.settling import Settler, dated, doubts, move_all, settle_found
+from bulkmail.outbox.sqlite_file import check_values, noticing_damage
+from bulkmail.outbox.turns import Overlay
 
 __all__ = [
     "Doubtful",
@@ -172,7 +175,7 @@ class Outbox:
             self._must_be(loaded=False)
             self._forget()
             with self.store.writing() as connection:
-                counts = loading.record(
+                counts = entries.record(
                     connection,
                     rows,
                     rows=self._rows,
@@ -191,7 +194,7 @@ class Outbox:
             self._must_be(loaded=False)
             self._forget()
             with self.store.writing() as connection:
-                loading.finish(connection, time.time(), is_grouped=self.is_grouped)
+                entries.finish(connection, time.time(), is_grouped=self.is_grouped)
             self.store.checkpoint()
             self.is_loaded = True
 
@@ -333,17 +336,17 @@ class Outbox:
     def planned(self, now: float, *, zone_column: str = "", fallback: str = "") -> Planned:
         """The rows never tried by their planned times; those without a value in `zone_column` count as `fallback`."""
         with self._looking() as connection:
-            return planning.planned(connection, now, zone_column=zone_column, fallback=fallback)
+            return jobs.planned(connection, now, zone_column=zone_column, fallback=fallback)
 
     def demand(self, now: float, *, most: int) -> list[tuple[float, int]]:
         """From when on how many deliveries never tried may go, by the hour: at most the first `most` hours."""
         with self._looking() as connection:
-            return planning.demand(connection, now, most=most)
+            return jobs.demand(connection, now, most=most)
 
     def last_planned(self) -> float:
         """The latest time, wall-clock seconds, at which a delivery never tried is due; 0 when there is none."""
         with self._looking() as connection:
-            return planning.last_planned(connection)
+            return jobs.last_planned(connection)
 
     def write(self, entries: Sequence[Written | Fold]) -> None:
         """Entries in their order, in one transaction: all of them or, after an exception, none.
@@ -377,7 +380,7 @@ class Outbox:
         self._must_be(loaded=True)
         check_move(Status.PENDING, Status.FILTERED)
         with self._changing() as connection:
-            connection.execute(loading.KEEP_SAMPLE, (storable(reason), number))
+            connection.execute(entries.KEEP_SAMPLE, (storable(reason), number))
 
     def tally(self) -> Tally:
         """Rows by status.  The first call reads all rows; later ones do not, unless the operator has moved some.
@@ -409,13 +412,14 @@ class Outbox:
         """What is REJECTED or EXPIRED becomes pending with fresh patience; returns how many deliveries."""
         return self._move_all(status, Status.PENDING)
 
-    def settle_in_doubt(self, to: Status, *, wait: float = 0.0) -> int:
-        """What is in doubt becomes PENDING, ACCEPTED or REJECTED; returns how many deliveries.
+    def settle_in_doubt(self, to: Status, *, wait: float = 0.0, rows: Sequence[range] | None = None) -> int:
+        """What is in doubt, of `rows` or of all, becomes PENDING, ACCEPTED or REJECTED; returns how many deliveries.
 
         A pending one is due `wait` seconds after its last attempt, so that the server may come to an end with that;
         what is then sent must be the same message, byte by byte.
         """
-        return self._move_all(Status.IN_DOUBT, to, reason=dated(f"{to.value} by the operator's word"), wait=wait)
+        reason = dated(f"{to.value} by the operator's word")
+        return self._move_all(Status.IN_DOUBT, to, reason=reason, wait=wait, rows=rows)
 
     def doubts(self) -> list[Doubtful]:
         """What is in doubt, or was and is to be sent again, in the order of the input."""
@@ -428,10 +432,12 @@ class Outbox:
         with self._changing() as connection:
             return settle_found(connection, found)
 
-    def _move_all(self, before: Status, after: Status, *, reason: str = "", wait: float = 0.0) -> int:
+    def _move_all(
+        self, before: Status, after: Status, *, reason: str = "", wait: float = 0.0, rows: Sequence[range] | None = None
+    ) -> int:
         self._must_be(loaded=True)
         with self._changing() as connection:
-            return move_all(connection, before, after, reason=reason, wait=wait)
+            return move_all(connection, before, after, reason=reason, wait=wait, rows=rows)
 
     # The rest ---------------------------------------------------------------------------------------------------------
 

@@ -13,10 +13,9 @@ from queue import SimpleQueue
 
 import anyio
 
-from bulkmail.model.delivery import Status
-from bulkmail.model.job import EVERYTHING, Claim, Invalidation, Mark, Settlement, Written
+from bulkmail.model.delivery import EVERYTHING, Claim, Invalidation, Mark, Settlement, Written
 from bulkmail.model.pace import Durability
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.entries import Fold
 from bulkmail.outbox.outbox import Outbox
 

@@ -11,7 +11,7 @@ from datetime import date
 
 from markupsafe import Markup
 
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.pages.moments import moment
 
 SHORT = 600.0  # seconds of a plot whose axis shows seconds

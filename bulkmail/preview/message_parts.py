@@ -10,9 +10,8 @@ from email.message import EmailMessage
 from typing import cast
 
 from bulkmail.message.html.framed import Picture
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.message import Message
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.delivery import Message
+from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.text import count, printable
 
 

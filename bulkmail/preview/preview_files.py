@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 from bulkmail.message.html.framed import with_pictures
+from bulkmail.model.delivery import Message
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.message import Message
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.preview.message_parts import parse, pictures, take_parts
 from bulkmail.text import printable
 

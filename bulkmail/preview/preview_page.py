@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bulkmail.message.html.framed import framed
 from bulkmail.message.html.scanner import DEEPEST_READ
+from bulkmail.model.delivery import Message
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.message import Message
+from bulkmail.model.lazy import dataclass
 from bulkmail.pages.kit import page_of
 from bulkmail.preview.message_parts import header, headers, parse, pictures, say_size, take_parts
 from bulkmail.preview.preview_files import file_stem, write_file

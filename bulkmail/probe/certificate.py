@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.text import printable
 
 _MOST_NAMES = 20

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList

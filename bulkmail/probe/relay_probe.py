@@ -11,23 +11,28 @@ import time
 from dataclasses import replace
 from enum import Enum
 
-from bulkmail.model.address import Address
-from bulkmail.model.feedback import Feedback
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.outcome import Reason
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.outcome import Breakage, Fault, Reason, Reply, Stage, make_reply
+from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Relay, Secret, Tls
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
+from bulkmail.model.shaper import Feedback
 from bulkmail.probe.certificate import Certificate, read_certificate
-from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialling import DialError, Tried, reach, try_all
-from bulkmail.smtp.dialogue import Dialogue, SessionRefused
 from bulkmail.smtp.login import PASSWORD_MECHANISMS, TOKEN_MECHANISMS
-from bulkmail.smtp.opening import Access, Timeouts, check_requiretls, ehlo_name, open_dialogue
+from bulkmail.smtp.opening import (
+    Access,
+    Timeouts,
+    check_requiretls,
+    ehlo_name,
+    make_tls_context,
+    open_dialogue,
+    speaks_tls,
+    trusting,
+)
 from bulkmail.smtp.peer_policy import Mode, PeerPolicy
 from bulkmail.smtp.protocol import PROBE
-from bulkmail.smtp.replies import RawReply
-from bulkmail.smtp.tls import make_tls_context, speaks_tls, trusting
+from bulkmail.smtp.replies import Capabilities, Dialogue, RawReply, SessionRefused
 from bulkmail.text import printable
 
 PATIENCE = Timeouts(connect=10.0, greeting=60.0, ehlo=30.0, mail=30.0, quit=3.0)

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import IO, TextIO
 
 from bulkmail.model.errors import EmptyList, ListError
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.recipient import BadRow, PlainRow, PlainRows, Recipient
 from bulkmail.recipients.delimiter import (
     DELIMITERS,

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.recipients.columns import has_address_column
 
 DELIMITERS = (",", ";", "\t", "|")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from bulkmail.model.address import LONGEST_CELL as LONGEST_NAME
-from bulkmail.model.address import has_control
 from bulkmail.model.errors import AddressError
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
+from bulkmail.model.recipient import LONGEST_CELL as LONGEST_NAME
+from bulkmail.model.recipient import has_control
 from bulkmail.text import printable
 
 LONGEST_CELL = 1_000_000  # characters

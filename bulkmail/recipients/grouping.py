@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
-from bulkmail.model.address import parse_mailbox
 from bulkmail.model.errors import AddressError, ListError
-from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.model.recipient import BadRow, Recipient, parse_mailbox
 from bulkmail.recipients.columns import has_address_column
 from bulkmail.recipients.fields import shown
 

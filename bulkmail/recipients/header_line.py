@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Container, Sequence
 
-from bulkmail.model.address import parse_mailbox
 from bulkmail.model.errors import AddressError, ListError
-from bulkmail.model.recipient import Place
+from bulkmail.model.recipient import Place, parse_mailbox
 from bulkmail.recipients.columns import MOST_COLUMNS, listed
 from bulkmail.recipients.fields import LONGEST_CELL, shown, text_fault, trimmed
 from bulkmail.recipients.list_reading import Reading

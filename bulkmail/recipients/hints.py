@@ -6,8 +6,8 @@ import itertools
 import shlex
 from collections.abc import Mapping, Sequence
 
-from bulkmail.model.address import parse_mailbox
 from bulkmail.model.errors import AddressError, ListError
+from bulkmail.model.recipient import parse_mailbox
 from bulkmail.recipients.columns import has_address_column, listed
 from bulkmail.recipients.fields import shown
 from bulkmail.recipients.list_reading import Reading

@@ -11,8 +11,8 @@ from typing import IO, Any, AnyStr, TextIO
 import msgspec
 
 from bulkmail.model.errors import EmptyList, ListError
-from bulkmail.model.literal import read_number
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
+from bulkmail.model.quantities import read_number
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.recipients.columns import has_address_column, listed
 from bulkmail.recipients.fields import LONGEST_CELL, LONGEST_ROW, NotJson, kind, shown

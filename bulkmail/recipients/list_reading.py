@@ -6,10 +6,9 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 
-from bulkmail.model.address import Address
 from bulkmail.model.errors import EmptyList
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.recipient import BadRow, Place, Recipient
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.recipient import Address, BadRow, Place, Recipient
 from bulkmail.recipients.columns import is_report, listed
 from bulkmail.recipients.fields import trimmed
 from bulkmail.recipients.remarks import Remarks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Protocol
 
@@ -137,10 +137,9 @@ def from_plain(rows: Iterable[object], options: ListOptions, *, name: str) -> It
 def _reader(opened: Opened, reading: Reading) -> Reader:
     sample = opened.stream.read(_SAMPLE_BYTES)
     opened.stream.seek(0)
-    if sample.startswith(MAGIC) or opened.suffix in SUFFIXES:
-        from bulkmail.recipients.xlsx import SheetReader  # late, as all but CSV: a run reads one format
-
-        return SheetReader(opened, reading)
+    read = _sheet if sample.startswith(MAGIC) else FORMATS.get(opened.suffix)
+    if read is not None:
+        return read(opened, reading)
     if reading.options.sheet != "":
         raise ListError(
             f"{reading.name} is not a workbook, so it has no sheet {shown(str(reading.options.sheet))}",
@@ -166,6 +165,16 @@ def _reader(opened: Opened, reading: Reading) -> Reader:
             is_lines = opened.suffix in _JSONS or _is_lines(text, reading)
             return (JsonLinesReader if is_lines else JsonReader)(opened.stream, reading)
     return CsvReader(opened.stream, reading, is_tsv=opened.suffix == ".tsv")
+
+
+def _sheet(opened: Opened, reading: Reading) -> Reader:
+    from bulkmail.recipients.xlsx import SheetReader  # late, as all but CSV: a run reads one format
+
+    return SheetReader(opened, reading)
+
+
+FORMATS: dict[str, Callable[[Opened, Reading], Reader]] = dict.fromkeys(SUFFIXES, _sheet)
+"""Formats that only the name of a file tells, by its suffix; a new one is a module with a reader and a line here."""
 
 
 def _readable(sample: bytes, marked: str) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from bulkmail.model.address import Address, parse_mailbox, plain_address
 from bulkmail.model.errors import AddressError, ListError
-from bulkmail.model.recipient import BadRow, Place, PlainRow, Recipient
+from bulkmail.model.recipient import Address, BadRow, Place, PlainRow, Recipient, parse_mailbox, plain_address
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, address_column, is_report, name_column, unguarded
 from bulkmail.recipients.delimiter import SPOKEN
 from bulkmail.recipients.fields import USUAL_NAME, display_name, shown, storable, text_fault

@@ -9,10 +9,9 @@ from dataclasses import field
 
 import msgspec
 
-from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.errors import AddressError, ListError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.recipient import BadRow, Place, Recipient
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.recipient import Address, BadRow, Place, Recipient, parse_mailbox
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, MOST_COLUMNS, address_column, has_address_column, name_column
 from bulkmail.recipients.fields import (
     DEEPEST,

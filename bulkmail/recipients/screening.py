@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from bulkmail.model.address import Address, parse_mailbox, split_list
 from bulkmail.model.errors import AddressError, ListError, TemplateError
-from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.recipient import BadRow, Place, Recipient
-from bulkmail.model.status import Status
+from bulkmail.model.lazy import lazy_pattern
+from bulkmail.model.recipient import Address, BadRow, Place, Recipient, parse_mailbox, split_list
+from bulkmail.model.tally import Status
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, has_address_column, is_report, listed
 from bulkmail.recipients.delimiter import guess_delimiter
 from bulkmail.recipients.fields import LONGEST_CELL, shown

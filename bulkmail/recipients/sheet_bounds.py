@@ -17,8 +17,7 @@ from html import unescape
 from typing import IO
 
 from bulkmail.model.errors import ListError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.recipients.columns import MOST_COLUMNS
 from bulkmail.recipients.fields import LONGEST_CELL, LONGEST_ROW, shown
 from bulkmail.recipients.list_reading import Reading

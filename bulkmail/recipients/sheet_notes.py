@@ -14,7 +14,7 @@ from dataclasses import field
 from typing import IO
 from xml.parsers import expat
 
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.recipients.number_format import BUILT_IN, is_plain
 
 _CHUNK = 1 << 16

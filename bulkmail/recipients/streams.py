@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, cast
 
+from bulkmail.model.campaign import other_case, same_name
 from bulkmail.model.errors import ListError
-from bulkmail.model.filenames import other_case, same_name
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.text import close_matches, printable
 
 STANDARD_INPUT = "-"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from email.message import Message
 
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 
 ENVELOPE_FIELDS = ("Delivered-To", "X-Original-To", "Envelope-To")
 """Where delivery agents write whom a copy was for."""

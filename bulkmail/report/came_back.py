@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from bulkmail.model.feedback_event import FeedbackKind
-from bulkmail.model.returned import COMPLAINTS_BAD, COMPLAINTS_GOOD, ReturnedCounts
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.feedback_event import COMPLAINTS_BAD, COMPLAINTS_GOOD, FeedbackKind, ReturnedCounts
+from bulkmail.model.tally import Status, Tally
 from bulkmail.report.run_source import Pass
 from bulkmail.text import count
 

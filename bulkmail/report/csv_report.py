@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.feedback_event import CameBack
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.recipient import Place
-from bulkmail.model.returned import CameBack
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.entries import AcceptedRow, RowRecord
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, FORMULA_STARTS, guarded_inside
 from bulkmail.report.report_files import replacing
 from bulkmail.report.row_words import as_json, copy_object, iso, trouble

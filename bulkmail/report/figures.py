@@ -7,8 +7,8 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.status import Status
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.tally import Status
 from bulkmail.outbox.entries import AttemptRecord, PathRecord, RowRecord
 from bulkmail.report.row_words import words_with_feedback
 from bulkmail.text import printable

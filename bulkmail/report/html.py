@@ -13,12 +13,11 @@ from typing import Any, BinaryIO
 
 from markupsafe import Markup, escape
 
-from bulkmail.model.feedback_event import FeedbackKind
-from bulkmail.model.returned import GRAVEST_FIRST
-from bulkmail.model.status import Status
-from bulkmail.model.units import say_duration
+from bulkmail.model.feedback_event import GRAVEST_FIRST, FeedbackKind
+from bulkmail.model.quantities import say_duration
+from bulkmail.model.tally import Status
 from bulkmail.outbox.entries import RowRecord
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.pages.kit import page_of
 from bulkmail.pages.moments import moment
 from bulkmail.pages.plots import Bar, bar, bars, say_share, time_plot

@@ -7,12 +7,11 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from bulkmail.model.feedback_event import FeedbackKind
-from bulkmail.model.hold import Hold
-from bulkmail.model.returned import ReturnedCounts
-from bulkmail.model.status import Status
+from bulkmail.model.feedback_event import FeedbackKind, ReturnedCounts
+from bulkmail.model.tally import Status
+from bulkmail.model.timing import Hold
 from bulkmail.outbox.entries import RowRecord
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.recipients.columns import DELIVERY_COLUMNS
 from bulkmail.report.planned import as_object as planned_object
 from bulkmail.report.report_files import replacing

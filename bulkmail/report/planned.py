@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import msgspec
 
 from bulkmail.model.schedule import Planned, Schedule
-from bulkmail.outbox.reader import OutboxReader
-from bulkmail.outbox.shape import noticing_damage
+from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.report.row_words import iso
 
 SETTING = "schedule"  # a setting of the outbox

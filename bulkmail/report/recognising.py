@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.recipients.columns import is_report as has_report_columns
 
 HTML_MARK = b'<meta name="generator" content="bulkmail">'  # as in page.html

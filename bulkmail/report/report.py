@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from bulkmail.model.feedback_event import FeedbackKind
+from bulkmail.model.feedback_event import FeedbackKind, ReturnedCounts
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.recipient import Place
-from bulkmail.model.returned import ReturnedCounts
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.entries import PathRecord, RowRecord
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.row_words import Reasons, Variants, words
 from bulkmail.report.run_source import Pass, Run, Source
 
@@ -82,7 +84,7 @@ class Troubles:
         return self._found[status][:most]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Report:
     """A reading at one moment; later changes of the outbox are in the next reading.
 
@@ -239,6 +241,32 @@ class Report:
     def per_second(self) -> float | None:
         """Messages accepted a second over the whole duration; None without one."""
         return self.messages[Status.ACCEPTED] / self.duration if self.duration else None
+
+    def __str__(self) -> str:
+        """What `bulkmail report` prints: totals, reasons and what to look at, in lines."""
+        from bulkmail.report.text_report import summary
+
+        return summary(self).rstrip()
+
+    def as_json(self, *, rows: bool = True) -> str:
+        """The JSON report, as `bulkmail report --format json` writes it; without `rows`, what holds for the whole run.
+
+        Reads the outbox again.  With rows its length grows with the list.  Raises as `read()` does.
+        """
+        from bulkmail.report.json_report import head, write_json
+        from bulkmail.report.row_words import as_json
+
+        with self.source() as source:
+            if not rows:
+                return as_json(head(source)).decode()
+            file = BytesIO()
+            write_json(source, file)
+            return file.getvalue().decode()
+
+    def as_dict(self, *, rows: bool = True) -> dict[str, Any]:
+        """The same as an object."""
+        found: dict[str, Any] = json.loads(self.as_json(rows=rows))
+        return found
 
     def accepted_replies(self) -> Iterator[AcceptedReply]:
         """What the relay said to each address that it took, copies too, in input order.  Most name the queue id.

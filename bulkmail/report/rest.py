@@ -10,10 +10,10 @@ from typing import TypedDict
 
 import msgspec
 
-from bulkmail.model.hold import Hold
-from bulkmail.model.stop import StopRequest
-from bulkmail.model.window import say_until
-from bulkmail.outbox.shape import Moment
+from bulkmail.model.breaker import StopRequest
+from bulkmail.model.schedule import say_until
+from bulkmail.model.timing import Hold
+from bulkmail.outbox.sqlite_file import Moment
 from bulkmail.text import printable
 
 SETTING = "rest"

@@ -11,11 +11,10 @@ import msgspec
 
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.feedback_event import FeedbackKind
-from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.status import Status
-from bulkmail.model.variants import FIELD as VARIANT
-from bulkmail.outbox.encoding import written
-from bulkmail.outbox.entries import PathRecord, RowRecord
+from bulkmail.model.lazy import lazy_pattern
+from bulkmail.model.recipient import FIELD as VARIANT
+from bulkmail.model.tally import Status
+from bulkmail.outbox.entries import PathRecord, RowRecord, written
 from bulkmail.text import printable
 
 _MOST_REASONS = 100  # kinds a status; a reason that quotes its row is a kind of its own

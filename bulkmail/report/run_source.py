@@ -11,22 +11,19 @@ from pathlib import Path
 
 import msgspec
 
+from bulkmail.model.breaker import StopRequest
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import BulkmailError, ConfigError
-from bulkmail.model.hold import Hold
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.passes import Passes
+from bulkmail.model.feedback_event import CameBack, Returned, ReturnedCounts
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.relay import Kind, Relay
-from bulkmail.model.returned import CameBack, Returned, ReturnedCounts
 from bulkmail.model.schedule import Planned
-from bulkmail.model.slowdown import Slowdown
-from bulkmail.model.status import Status
-from bulkmail.model.stop import StopRequest
-from bulkmail.model.tally import Tally
-from bulkmail.outbox.encoding import decode_fields
-from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, RowRecord
-from bulkmail.outbox.reader import OutboxReader
-from bulkmail.outbox.shape import noticing_damage
+from bulkmail.model.shaper import Slowdown
+from bulkmail.model.tally import Passes, Status, Tally
+from bulkmail.model.timing import Hold
+from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, RowRecord, decode_fields
+from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.report.planned import planned_in
 from bulkmail.report.rest import rest_of, stopped_by
 from bulkmail.report.slowdowns import slowdowns_of
@@ -62,6 +59,7 @@ class Run:
     number: int = 1  # which run under its name it is
     next_try_at: float | None = None  # when the first of the deferred deliveries may be tried again
     planned: Planned | None = None  # what is left of planned times; None for a run without
+    named: str = ""  # what commands call it, where that is not the path of its outbox
     follows: tuple[str, str] | None = None  # the id and the outbox of the run that it follows up
 
     @classmethod

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from bulkmail.model.slowdown import MOST_KEPT, Slowdown
-from bulkmail.model.units import say_rate
+from bulkmail.model.quantities import say_rate
+from bulkmail.model.shaper import MOST_KEPT, Slowdown
 from bulkmail.report.row_words import iso
 from bulkmail.text import count, printable
 

@@ -7,12 +7,10 @@ from dataclasses import replace
 
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.html.local_files import content_id
-from bulkmail.model.address import Address
-from bulkmail.model.campaign import Campaign
+from bulkmail.model.campaign import Campaign, Keys
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.keys import Keys
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.recipient import Recipient
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.recipient import Address, Recipient
 from bulkmail.model.relay import Secret
 from bulkmail.outbox.entries import RowRecord
 

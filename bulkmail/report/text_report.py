@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
-from bulkmail.model.units import say_duration
+from bulkmail.model.quantities import say_duration
+from bulkmail.model.tally import Status, Tally
 from bulkmail.report.came_back import came_back, of_passes, of_variants
 from bulkmail.report.planned import sentence
 from bulkmail.report.report import AttentionRow, Report
@@ -276,8 +275,9 @@ def _steps(report: Report, reports: Sequence[Path]) -> list[tuple[str, ...]]:
     """What to do, and the command or the files to do it with.  Four at most."""
     tally = report.tally
     steps: list[tuple[str, ...]] = []
-    if report.outbox is not None and report.run.process is None:
-        command = f"bulkmail resume {_say_path(report.outbox)}"
+    named = report.run.named or (_say_path(report.outbox) if report.outbox is not None else "")
+    if named and report.run.process is None:
+        command = f"bulkmail resume {named}"
         if tally.open and not report.run.redirected_to:
             steps.append((f"send the {say_left(tally)} left", command))
         if doubts := tally.with_copies(Status.IN_DOUBT):
@@ -286,8 +286,8 @@ def _steps(report: Report, reports: Sequence[Path]) -> list[tuple[str, ...]]:
         steps.append(("see the messages", f"bulkmail inbox {_say_path(Path(report.run.maildir))}"))
     if reports:
         steps.append(("the report, row by row", *map(_say_path, reports)))
-    elif report.outbox is not None:
-        steps.append(("the report, row by row", f"bulkmail report {_say_path(report.outbox)} -o report.csv"))
+    elif named:
+        steps.append(("the report, row by row", f"bulkmail report {named} -o report.csv"))
     return steps
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import field
 from hashlib import blake2b
 
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.rate import Rate
 
 

@@ -9,7 +9,7 @@ from email.message import EmailMessage
 from pathlib import Path
 
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.sandbox.maildir import Maildir
 from bulkmail.text import count, printable
 

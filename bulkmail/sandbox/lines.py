@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from bulkmail.model.message import Message
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.delivery import Message
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.sandbox.maildir import Maildir
 from bulkmail.text import printable
 

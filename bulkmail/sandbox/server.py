@@ -13,7 +13,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from bulkmail.model.errors import RelayError
 from bulkmail.sandbox.faults import FaultInjector, Faults
 from bulkmail.sandbox.maildir import Maildir
-from bulkmail.smtp.capabilities import SANDBOX
+from bulkmail.smtp.replies import SANDBOX
 from bulkmail.text import printable
 
 LARGEST_MESSAGE = 33_554_432  # bytes, announced by SIZE (RFC 1870)

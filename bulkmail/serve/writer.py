@@ -14,7 +14,7 @@ from bulkmail.feedback.matching import Arrived
 from bulkmail.message.unsubscribe import UnsubscribeRequest
 from bulkmail.model.errors import SuppressionError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.suppression import SuppressionPolicy, SuppressionReason
 from bulkmail.suppression.ports import SuppressionStore
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.notification import NotifySettings
+from bulkmail.model.relay import commands_of
 from bulkmail.model.route import Route
-from bulkmail.model.secret_source import commands_of
 from bulkmail.outbox.ledger import state_folder
 from bulkmail.settings.runs import FOLDER
 from bulkmail.text import printable

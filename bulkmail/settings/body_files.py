@@ -16,12 +16,11 @@ from bulkmail.message.compose.bodies import (
     optional_images,
     with_attached_images,
 )
-from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Campaign, InlineImage, RowPictures, Template, is_template
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.recipient import has_control
 from bulkmail.settings.campaign_files import FileReader, chosen_by_row, on_disk
 from bulkmail.settings.layers import Sources
-from bulkmail.settings.one_line import one_line
 from bulkmail.settings.problems import Said, show
 from bulkmail.settings.schema import BodyTable
 
@@ -82,7 +81,7 @@ def more_bodies(sources: Sources, reader: FileReader) -> BodyFiles:
     return BodyFiles(
         markdown=body(sources, reader, "markdown"),
         mjml=body(sources, reader, "mjml"),
-        preheader=one_line(sources, "preheader", message.preheader),
+        preheader=sources.template("preheader", message.preheader),
         calendar=body(sources, reader, "calendar"),
         inline_css=message.inline_css,
     )

@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING
 from bulkmail.message.attachments.file_parts import guess_type
 from bulkmail.message.template.syntax import say
 from bulkmail.message.template.tags import with_css_apart
-from bulkmail.model.address import has_control
-from bulkmail.model.campaign import Attachment, RowAttachment, Template, is_template
-from bulkmail.model.filenames import composed, other_case, same_name
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.campaign import Attachment, RowAttachment, Template, composed, is_template, other_case, same_name
+from bulkmail.model.lazy import dataclass, lazy_pattern
+from bulkmail.model.recipient import has_control
 from bulkmail.settings.layers import Sources
 from bulkmail.settings.problems import Problems, Said, show
 from bulkmail.settings.schema import AttachmentTable
@@ -158,11 +156,6 @@ class FileReader:
         filename = composed(Path(said.value).name) if name is None else name
         if not filename or has_control(filename) or re.search(r"[/\\]", filename):
             self.problems.add(f"{said}: its name {show(filename)} is not a file name", 'write name = "menu.pdf"')
-            return None
-        if content_type is not None and not CONTENT_TYPE.fullmatch(content_type):
-            self.problems.add(
-                f"{said}: its type {show(content_type)} is not a content type", 'write type = "application/pdf"'
-            )
             return None
         return None if content is None else Attachment(filename, content_type or guess_type(filename), content)
 
@@ -318,11 +311,6 @@ def _similar(path: Path) -> str:
         return ""
 
 
-CONTENT_TYPE = lazy_pattern(
-    r"(?!multipart/|message/)[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}", re.I
-)
-
-
 @dataclass(frozen=True, slots=True)
 class _Reference:
     """What one `include`, `extends` or `import` names; `names` is None when it is computed."""
@@ -445,11 +433,6 @@ def _is_of_row(said: Said[str], table: AttachmentTable) -> bool:
 
 
 def _row_attachment(sources: Sources, said: Said[str], table: AttachmentTable) -> RowAttachment | None:
-    if table.type is not None and not CONTENT_TYPE.fullmatch(table.type):
-        sources.problems.add(
-            f"{said}: its type {show(table.type)} is not a content type", 'write type = "application/pdf"'
-        )
-        return None
     root, prefix = _root_of(sources, said)
     if not root.is_dir():
         sources.problems.add(

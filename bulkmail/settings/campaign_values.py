@@ -13,7 +13,7 @@ import msgspec
 
 from bulkmail.message.template.constants import LONGEST, name_fault, written_values
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.literal import read_number
+from bulkmail.model.quantities import read_number
 from bulkmail.recipients.csv_reader import CellReader, RowFault
 from bulkmail.settings.campaign_files import FileReader
 from bulkmail.settings.layers import Sources, refuse_deep_keys

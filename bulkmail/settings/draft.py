@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.settings.layers import FILE_NAME
 from bulkmail.settings.overrides import Overrides
 

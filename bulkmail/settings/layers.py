@@ -12,11 +12,10 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from bulkmail.model.campaign import Attachment
+from bulkmail.model.campaign import Attachment, Template
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.literal import read_number
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
+from bulkmail.model.quantities import read_number
 from bulkmail.settings.overrides import FLAGS, Overrides
 from bulkmail.settings.problems import Problems, Said, show
 from bulkmail.text import did_you_mean
@@ -89,6 +88,12 @@ class Sources:
             return self.path.name
         return f"{self.path.name}: {key}" if self.path else f"--{key}"
 
+    def template(self, key: str, written: str | None) -> Template | None:
+        """What is said at `key` of `[message]` as a template, by the name that errors call it by."""
+        if written is None:
+            return None
+        return Template(self.flags.get(("message", key)) or self.template_name(key), written)
+
     def line(self, key: KeyPath) -> int:
         """The line of `key`, or of what stands for it."""
         return self.lines.get(self._located(key), 1)
@@ -129,7 +134,8 @@ def open_sources(
     if overrides.typed:
         flags, mistakes = read_flags(overrides.typed, environ=environ)
         for flag, mistake in mistakes:
-            problems.add(f"{flag} {mistake.text}", mistake.fix)
+            problems.add(mistake.text, mistake.fix)
+            sources.broken |= {FLAGS[flag]}
         sources.flags = {FLAGS[flag]: flag for flag in flags}
         for flag, typed in flags.items():
             sources.file = _overlaid(sources.file, typed, FLAGS[flag])
@@ -137,20 +143,20 @@ def open_sources(
 
 
 def read_flags(
-    typed: Mapping[str, str | int], *, environ: Mapping[str, str] = os.environ
+    typed: Mapping[str, object], *, environ: Mapping[str, str] = os.environ
 ) -> tuple[dict[str, CampaignFile], list[tuple[str, Mistake]]]:
     """What each flag says, as if it stood in a campaign of its own, and the faults of the others."""
     from bulkmail.settings.schema import read_campaign
 
     sound, faulty = {}, []
     for flag, value in typed.items():
-        data: object = value
+        data: object = list(value) if isinstance(value, tuple) else value
         for step in reversed(FLAGS[flag]):
             data = {step: data}
         file, mistakes = read_campaign(data, environ)  # type: ignore[arg-type]
         if mistakes:
             (mistake,) = mistakes
-            text = f"{show(value)}: {mistake.what}"
+            text = f"{Said(value, flag, Path('.'))}: {mistake.what}"
             faulty.append((flag, replace(mistake, text=text)))
         else:
             sound[flag] = file

@@ -19,11 +19,10 @@ from typing import Any
 
 from bulkmail.message.compose.mime_plan import check_attachment
 from bulkmail.message.header.addresses import pieces
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment, is_template
 from bulkmail.model.errors import AddressError, ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
+from bulkmail.model.recipient import Address
 from bulkmail.settings.layers import KeyPath
 from bulkmail.settings.problems import Problems, show
 from bulkmail.settings.schema import CampaignFile, read_campaign

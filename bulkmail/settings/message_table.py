@@ -5,30 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from bulkmail.message.dkim import PRESETS
 from bulkmail.message.header.addresses import with_others
-from bulkmail.message.template.locales import UnknownLocale, find_locale
-from bulkmail.model.address import Address, has_control
-from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe, is_template
-from bulkmail.model.errors import AddressError, ConfigError
-from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.variants import Variants, parse_variants
+from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
+from bulkmail.model.errors import ConfigError
+from bulkmail.model.recipient import has_control
 from bulkmail.settings.body_files import body, more_bodies, with_local_files
-from bulkmail.settings.campaign_files import FileReader, attachments, resolve, row_attachments
+from bulkmail.settings.campaign_files import FileReader, attachments, row_attachments
 from bulkmail.settings.campaign_values import campaign_data
 from bulkmail.settings.layers import KeyPath, Sources
-from bulkmail.settings.one_line import EXAMPLE_SENDER, check_mailbox, has_strange, one_line, template_of
-from bulkmail.settings.parsers import find_zone
-from bulkmail.settings.problems import Said, show
+from bulkmail.settings.parsers import EXAMPLE_SENDER, parse_one_line
+from bulkmail.settings.problems import Said
 from bulkmail.settings.schema import DkimTable, UnsubscribeTable
-from bulkmail.text import did_you_mean, printable
+from bulkmail.settings.secrets import one_place
+from bulkmail.text import printable
 
 
 def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campaign:
     """The campaign as far as it can be read.  It is usable only if no fault was reported meanwhile."""
-    nothing = Template("", "")
+    message, nothing = sources.file.message, Template("", "")
     campaign = Campaign(
         name=name,
         sender=_sender(sources) or nothing,
@@ -36,16 +31,24 @@ def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campai
         has_subject=_has_subject(sources),
         text=body(sources, reader, "text"),
         html=body(sources, reader, "html"),
-        to_name=one_line(sources, "to_name", sources.file.message.to_name),
-        reply_to=_reply_to(sources),
+        to_name=sources.template("to_name", message.to_name),
+        reply_to=sources.template("reply_to", message.reply_to),
         headers=_headers(sources),
         attachments=attachments(sources, reader),
-        reverse_path=reverse_path(sources),
-        **heading(sources),
+        reverse_path=message.reverse_path or "",
+        to=_to(sources),
+        cc=sources.template("cc", message.cc),
+        bcc=sources.template("bcc", message.bcc),
+        sent_by=sources.template("sender", message.sent_by),
+        list_id=sources.template("list_id", message.list_id),
+        feedback_id=sources.template("feedback_id", message.feedback_id),
+        unsubscribe=_unsubscribe(sources, message.unsubscribe),
+        dkim=_dkim(sources, message.dkim),
         **more_bodies(sources, reader),
-        **locality(sources),
+        locale=sources.template("locale", message.locale),
+        timezone=message.timezone or "",
         data=campaign_data(sources, reader),
-        variants=_variants(sources),
+        variants=message.variants or (),  # type: ignore[arg-type]
         group_by=_group_by(sources),
         row_attachments=row_attachments(sources),
     )
@@ -57,72 +60,36 @@ def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campai
     return campaign if len(sources.problems) > before else with_local_files(campaign, sources, reader)
 
 
-def _variants(sources: Sources) -> Variants:
-    said = sources.pick(("message", "variants"), sources.file.message.variants)
-    if said is None:
-        return ()
-    try:
-        return parse_variants(said.value)
-    except ConfigError as error:
-        sources.problems.add(f"{sources.place(('message', 'variants'))}: {error}", error.hint)
-        return ()
-
-
 def _group_by(sources: Sources) -> tuple[str, ...]:
-    said = sources.pick(
-        ("recipients", "group_by"),
-        tuple(sources.file.recipients.group_by) or None,
-        flag="--group-by",
-        typed=sources.overrides.group_by or None,
-    )
-    if said is None:
-        return ()
-    columns = tuple(column.strip() for column in said.value)
-    if "" in columns or len(set(columns)) < len(columns):
-        what = "is empty" if "" in columns else "names a column twice"
-        sources.problems.add(f"{said}: {what}", 'write the name of a column: group_by = "email"')
-    elif sources.overrides.allow_duplicates or sources.file.recipients.allow_duplicates:
+    recipients, key = sources.file.recipients, ("recipients", "group_by")
+    if recipients.group_by and recipients.allow_duplicates:
         what = "rows cannot share a message and have one each (allow_duplicates)"
-        sources.problems.add(f"{said}: {what}", "keep one of group_by and allow_duplicates")
-    return columns
+        sources.problems.add(f"{sources.place(key)}: {what}", "keep one of group_by and allow_duplicates")
+    return tuple(recipients.group_by)
 
 
 def _sender(sources: Sources) -> Template | None:
-    key, written, typed = ("message", "from"), sources.file.message.sender, sources.overrides.sender
-    said = sources.pick(key, written, flag="--from", typed=typed)
-    if said is None or not said.value.strip():
-        if said is not None:
-            sources.problems.add(f"{said}: is empty", f'write from = "{EXAMPLE_SENDER}"')
-        else:
-            sources.tell_missing(key, flag="--from", what="who the mail is from", example=EXAMPLE_SENDER)
-        return None
-    check_mailbox(sources, said)
-    return one_line(sources, "from", written, flag="--from", typed=typed)
+    written = sources.file.message.sender
+    if written is None:
+        sources.tell_missing(("message", "from"), flag="--from", what="who the mail is from", example=EXAMPLE_SENDER)
+    return sources.template("from", written)
 
 
 def _subject(sources: Sources) -> Template | None:
-    written, typed = sources.file.message.subject, sources.overrides.subject
+    written = sources.file.message.subject
     if not _has_subject(sources):
         return Template(sources.template_name("subject"), "")
-    if written is None and typed is None:
+    if written is None:
         sources.tell_missing(
             ("message", "subject"), flag="--subject", what="what the mail is about", example="Spring is here"
         )
-        return None
-    return one_line(sources, "subject", written, flag="--subject", typed=typed)
+    return sources.template("subject", written)
 
 
 def _has_subject(sources: Sources) -> bool:
     """A message file may do without; a check warns of it."""
-    said = sources.overrides.subject is not None or (sources.file.message.subject or "").strip()
+    said = ("message", "subject") in sources.flags or (sources.file.message.subject or "").strip()
     return bool(said) or not sources.is_message_file
-
-
-def _reply_to(sources: Sources) -> Template | None:
-    said = sources.pick(("message", "reply_to"), sources.file.message.reply_to)
-    if said is not None:
-        check_mailbox(sources, said)
-    return one_line(sources, "reply_to", sources.file.message.reply_to)
 
 
 _BODY_KEYS = {("html",), ("markdown",), ("mjml",)}
@@ -140,8 +107,7 @@ def _headers(sources: Sources) -> tuple[tuple[str, Template], ...]:
     """The file's headers, and the flags' in place of those of the same name."""
     found: dict[str, tuple[str, Template]] = {}
     for name, value in sources.file.message.headers.items():
-        said = Said(value, sources.place(("message", "headers", name)), sources.home)
-        _add_header(sources, found, name=name, said=said)
+        _add_header(sources, found, name=name, said=Said(value, sources.place(("message", "headers", name)), Path(".")))
     for line in sources.overrides.headers:
         name, colon, value = line.partition(":")
         if not colon or not name.strip():
@@ -158,44 +124,28 @@ def _headers(sources: Sources) -> tuple[tuple[str, Template], ...]:
 def _add_header(sources: Sources, found: dict[str, tuple[str, Template]], *, name: str, said: Said[str]) -> None:
     if has_control(name):
         sources.problems.add(f"{said}: the header's name holds a control character", "type it again")
-    elif not has_strange(sources, said):
-        found[name.casefold()] = (name, template_of(sources, said, f"headers.{name}"))
+        return
+    try:
+        title = said.place if said.is_typed else sources.template_name(f"headers.{name}")
+        found[name.casefold()] = (name, Template(title, parse_one_line(said.value)))
+    except ConfigError as error:
+        sources.problems.add(f"{said}: {error}", error.hint)
 
 
 MOST_TOGETHER = 20  # addresses that one message shows to each other
 
-_VARIABLE_NAME = lazy_pattern(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-def heading(sources: Sources) -> dict[str, Any]:
-    """The parts of a `Campaign` that these settings make.  Faults are reported."""
-    message = sources.file.message
-    sender = sources.pick(("message", "sender"), message.sent_by)
-    if sender is not None:
-        check_mailbox(sources, sender)
-    return {
-        "to": _to(sources),
-        "cc": one_line(sources, "cc", message.cc),
-        "bcc": one_line(sources, "bcc", message.bcc),
-        "sent_by": one_line(sources, "sender", message.sent_by),
-        "list_id": one_line(sources, "list_id", message.list_id),
-        "feedback_id": one_line(sources, "feedback_id", message.feedback_id),
-        "unsubscribe": _unsubscribe(sources, message.unsubscribe),
-        "dkim": _dkim(sources, message.dkim),
-    }
-
 
 def row_address(sources: Sources) -> Template | None:
     """The template of each row's address; a flag that names people, or the column, goes before it."""
-    recipients, overrides = sources.file.recipients, sources.overrides
-    if recipients.address is None or overrides.to or overrides.address_column or recipients.address_column:
+    recipients = sources.file.recipients
+    if recipients.address is None or sources.overrides.to or recipients.address_column:
         return None
     return Template(sources.template_name("to" if sources.is_message_file else "address"), recipients.address)
 
 
 def _to(sources: Sources) -> Template | None:
     """Who stands in To beside the row's own address."""
-    to = one_line(sources, "to", sources.file.message.to)
+    to = sources.template("to", sources.file.message.to)
     if sources.overrides.together:
         return _together(sources, to)
     address = row_address(sources)
@@ -228,24 +178,6 @@ def _together(sources: Sources, to: Template | None) -> Template | None:
     return Template("--to", ", ".join(addresses[1:])) if addresses[1:] else None
 
 
-def reverse_path(sources: Sources) -> str:
-    """An address, or what becomes one when a row is filled in."""
-    said = sources.pick(("message", "reverse_path"), sources.file.message.reverse_path)
-    if said is None:
-        return ""
-    text = said.value.strip()
-    if is_template(text):
-        template = one_line(sources, "reverse_path", text)
-        return "" if template is None else template.text
-    try:
-        # What stands for the recipient is checked when the message is.
-        filled = Address.parse(text.replace("{verp}", "a").replace("{bounce}", "a"))
-    except AddressError as error:
-        sources.problems.add(f"{said}: {error}", 'write reverse_path = "bounces@shop.example", or leave it out')
-        return ""
-    return text if "{verp}" in text or "{bounce}" in text else filled.wire
-
-
 def _unsubscribe(sources: Sources, table: UnsubscribeTable | None) -> Unsubscribe | None:
     if table is None:
         return None
@@ -254,7 +186,8 @@ def _unsubscribe(sources: Sources, table: UnsubscribeTable | None) -> Unsubscrib
         sources.problems.add(
             f"{sources.place(path)}: says neither https nor mailto", 'write https = "https://shop.example/u/{token}"'
         )
-    return Unsubscribe(table.https or "", table.mailto or "", _key_source(sources, table, path))
+    key = one_place(sources, path, table, "key", is_needed=True)
+    return Unsubscribe(table.https or "", table.mailto or "", str(key or ""))
 
 
 def _dkim(sources: Sources, tables: Sequence[DkimTable]) -> tuple[Dkim, ...]:
@@ -266,68 +199,6 @@ def _dkim(sources: Sources, tables: Sequence[DkimTable]) -> tuple[Dkim, ...]:
         for key, value, example in (("domain", table.domain, "shop.example"), ("selector", table.selector, "s1")):
             if not value and (*path, key) not in sources.broken:
                 sources.problems.add(f"{sources.place(path)}: has no {key}", f'write {key} = "{example}" below it')
-        if table.preset and table.preset not in PRESETS:
-            said = Said(table.preset, sources.place((*path, "preset")), sources.home)
-            known = ", ".join(show(name) for name in PRESETS if name)
-            fix = did_you_mean(table.preset, PRESETS) or f"known are {known}"
-            sources.problems.add(f"{said}: is not a relay with habits to be minded", fix)
-        source = _key_source(sources, table, path)
-        found.append(Dkim(table.domain or "", table.selector or "", table.preset or "", source))
+        key_place = one_place(sources, path, table, "key", is_needed=True)
+        found.append(Dkim(table.domain or "", table.selector or "", table.preset or "", str(key_place or "")))
     return tuple(found)
-
-
-def _key_source(sources: Sources, table: UnsubscribeTable | DkimTable, path: KeyPath) -> str:
-    """What `key_from` says.  The values are not repeated in faults: one may be the key itself."""
-    named = {"key_file": table.key_file, "key_env": table.key_env, "key_command": table.key_command}
-    given = {key: value for key, value in named.items() if value is not None}
-    if len(given) != 1:
-        if not any(broken[: len(path)] == path for broken in sources.broken):
-            what = f"the key cannot come from {' and '.join(given)}" if given else "does not say where its key is"
-            sources.problems.add(f"{sources.place(path)}: {what}", 'write key_file = "key.pem", key_env or key_command')
-        return ""
-    (key, value), *_ = given.items()
-    if not value.strip() or has_control(value) or (key == "key_env" and not _VARIABLE_NAME.fullmatch(value)):
-        fix = 'write key_env = "SHOP_KEY"' if key == "key_env" else f"fill it in, or leave {key} out"
-        sources.problems.add(f"{sources.place((*path, key))}: is not {_KINDS[key]}", fix)
-        return ""
-    if key == "key_file":
-        value = str(resolve(Said(value, key, sources.home)).absolute())
-    return f"{key.removeprefix('key_')}:{value}"
-
-
-_KINDS = {
-    "key_file": "the name of a file",
-    "key_env": "the name of an environment variable",
-    "key_command": "a command",
-}
-
-
-def locality(sources: Sources) -> dict[str, Any]:
-    """The parts of a `Campaign` that these settings make.  Faults are reported."""
-    return {"locale": _locale(sources), "timezone": _timezone(sources)}
-
-
-def _locale(sources: Sources) -> Template | None:
-    written = sources.file.message.locale
-    said = sources.pick(("message", "locale"), written)
-    if said is None:
-        return None
-    is_by_row = is_template(said.value)
-    try:
-        find_locale("en" if is_by_row else said.value)
-    except UnknownLocale as error:
-        sources.problems.add(f"{said}: {error}", 'write locale = "de_AT", or "{{ lang }}" for a column of the list')
-    except ConfigError as error:
-        sources.problems.add(f"{said}: {error}", error.hint)
-    return one_line(sources, "locale", written)
-
-
-def _timezone(sources: Sources) -> str:
-    said = sources.pick(("message", "timezone"), sources.file.message.timezone)
-    if said is None:
-        return ""
-    try:
-        find_zone(said.value or "?")
-    except ConfigError as error:
-        sources.problems.add(f"{sources.place(('message', 'timezone'))}: {error}", error.hint)
-    return said.value

@@ -8,25 +8,20 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from bulkmail.model.address import parse_mailbox
-from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.errors import ConfigError
 from bulkmail.model.notification import NotifySettings
-from bulkmail.model.relay import Secret
-from bulkmail.model.secret_source import SecretKind, SecretSource
-from bulkmail.model.units import parse_duration
+from bulkmail.model.relay import Secret, SecretKind, SecretSource
+from bulkmail.settings.parsers import parse_webhook
 from bulkmail.settings.problems import Problems
-from bulkmail.settings.secrets import Wanted, secret_at
+from bulkmail.settings.secrets import Wanted, one_place, secret_at
 
 if TYPE_CHECKING:
     from bulkmail.settings.layers import Sources
     from bulkmail.settings.schema import NotifyTable
 
-SHORTEST_STILLNESS = 60.0  # seconds; retries and slow relays make shorter pauses in every run
 SECRET_PREFIX = "whsec_"  # noqa: S105 - Standard Webhooks: what a key begins with, before its base64
 _SHORTEST_KEY, _LONGEST_KEY = 24, 64  # bytes, by Standard Webhooks
-_MOST_WORDS = 100
 
 
 def load_notify(environ: Mapping[str, str] = os.environ) -> NotifySettings:
@@ -43,98 +38,28 @@ def load_notify(environ: Mapping[str, str] = os.environ) -> NotifySettings:
 
 
 def build_notify(table: NotifyTable, sources: Sources) -> NotifySettings:
-    """What `table` says.  Faults are reported, and never repeat an address that may be a secret."""
-    from bulkmail.settings.relay_settings import secret_place
-
-    webhook_from = secret_place(sources, ("notify",), table, noun="webhook")
-    secret_from = secret_place(sources, ("notify",), table, noun="secret")
+    """What `table` says.  Faults are reported."""
+    webhook = one_place(sources, ("notify",), table, "webhook")
+    secret = one_place(sources, ("notify",), table, "secret")
     if table.webhook is not None:
-        if webhook_from:
-            sources.problems.add(
-                f"{sources.place(('notify', 'webhook'))}: the webhook is named twice", "keep one of its settings"
-            )
-        webhook_from = str(SecretSource(SecretKind.URL, _checked_url(table.webhook, sources)))
-    if secret_from and not webhook_from:
-        key = next(key for key in table.model_fields_set if key.startswith("secret_"))
-        sources.problems.add(
-            f"{sources.place(('notify', key))}: signs a webhook, and there is none here",
-            'write webhook = "https://…" below [notify]',
-        )
+        if webhook is not None:
+            place = sources.place(("notify", "webhook"))
+            sources.problems.add(f"{place}: the webhook is named twice", "keep one of its settings")
+        webhook = SecretSource(SecretKind.URL, table.webhook)
+    if secret is not None and webhook is None and ("notify", "webhook") not in sources.broken:
+        place = sources.place(("notify", next(iter(table.places_of("secret")))))
+        fix = 'write webhook = "https://…" below [notify]'
+        sources.problems.add(f"{place}: signs a webhook, and there is none here", fix)
+    if table.command is not None and shutil.which(table.command[0]) is None:
+        place, fix = sources.place(("notify", "command")), "name one that is installed, by its whole path if need be"
+        sources.problems.add(f"{place}: there is no program {table.command[0]!r}", fix)
     return NotifySettings(
-        mail=_mail(table, sources),
-        webhook_from=webhook_from,
-        secret_from=secret_from,
-        command=_command(table, sources),
-        after=_after(table, sources),
+        mail=table.mail or "",
+        webhook_from=str(webhook or ""),
+        secret_from=str(secret or ""),
+        command=tuple(table.command or ()),
+        after=table.after,
     )
-
-
-def _mail(table: NotifyTable, sources: Sources) -> str:
-    said = sources.pick(("notify", "mail"), table.mail)
-    if said is None:
-        return ""
-    try:
-        return parse_mailbox(said.value)[1].readable
-    except AddressError as error:
-        sources.problems.add(f"{said}: {error}", 'write mail = "me@shop.example"')
-        return ""
-
-
-def _checked_url(url: str, sources: Sources) -> str:
-    try:
-        return https_url(url)
-    except ConfigError as error:
-        sources.problems.add(f"{sources.place(('notify', 'webhook'))}: {error}", error.hint)
-        return ""
-
-
-def https_url(url: str) -> str:
-    """`url`, stripped, if a webhook may be there.  Raises `ConfigError` that does not repeat it."""
-    url = url.strip()
-    hint = 'write webhook = "https://hooks.example.com/bulkmail"'
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ConfigError("is not an address", hint=hint) from None
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError("holds a password that others may read", hint="leave it out; secret_env signs the call")
-    is_plain = url.isascii() and url.isprintable() and " " not in url and port != 0
-    if parts.scheme != "https" or not parts.hostname or not is_plain:
-        raise ConfigError("is not an https address", hint=hint)
-    return url
-
-
-def _command(table: NotifyTable, sources: Sources) -> tuple[str, ...]:
-    command = tuple(table.command or ())
-    if table.command is None:
-        return ()
-    place = sources.place(("notify", "command"))
-    if not command or not command[0].strip() or any("\0" in word for word in command) or len(command) > _MOST_WORDS:
-        sources.problems.add(
-            f"{place}: is not a program with its arguments", 'write command = ["notify-send", "bulkmail", "{text}"]'
-        )
-        return ()
-    if shutil.which(command[0]) is None:
-        sources.problems.add(
-            f"{place}: there is no program {command[0]!r}", "name one that is installed, by its whole path if need be"
-        )
-        return ()
-    return command
-
-
-def _after(table: NotifyTable, sources: Sources) -> float | None:
-    said = sources.pick(("notify", "after"), table.after)
-    if said is None:
-        return None
-    try:
-        seconds = parse_duration(said.value)
-        if seconds < SHORTEST_STILLNESS:
-            raise ConfigError("is shorter than a minute", hint='write after = "30min"')
-        return seconds
-    except ConfigError as error:
-        sources.problems.add(f"{said}: {error}", error.hint)
-        return None
 
 
 def find_webhook(
@@ -151,7 +76,7 @@ def find_webhook(
     if webhook.kind is not SecretKind.URL:
         found = secret_at(webhook, Wanted("webhook", whose="the webhook's address"), environ=environ)
         try:
-            url = https_url(found)
+            url = parse_webhook(found)
         except ConfigError as error:
             raise ConfigError(f"the webhook's address {error}", hint=error.hint) from None
     secret = SecretSource.parse(settings.secret_from)

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 
 FLAGS = {
+    "--from": ("message", "from"),
+    "--subject": ("message", "subject"),
+    "--encoding": ("recipients", "encoding"),
+    "--address-column": ("recipients", "address_column"),
+    "--sheet": ("recipients", "sheet"),
+    "--header-row": ("recipients", "header_row"),
+    "--keep-space": ("recipients", "keep_space"),
+    "--where": ("recipients", "where"),
+    "--group-by": ("recipients", "group_by"),
+    "--allow-duplicates": ("recipients", "allow_duplicates"),
+    "--allow-empty": ("recipients", "allow_empty"),
     "--max-invalid": ("recipients", "max_invalid"),
     "--rate": ("sending", "rate"),
     "--quota": ("sending", "quota"),
@@ -17,6 +28,7 @@ FLAGS = {
     "--retry": ("sending", "retry", "recipient"),
     "--send-at": ("sending", "send_at"),
     "--timezone": ("sending", "timezone"),
+    "--connections": ("sending", "connections"),
 }
 """The flags that say what a key of a campaign says, and are read as it is."""
 
@@ -70,10 +82,11 @@ class Overrides:
     timezone: str | None = None
 
     @property
-    def typed(self) -> dict[str, str | int]:
+    def typed(self) -> dict[str, object]:
         """What was typed of `FLAGS`."""
-        names = {flag: flag[2:].replace("-", "_") for flag in FLAGS}
-        return {flag: value for flag, name in names.items() if (value := getattr(self, name)) is not None}
+        names = {flag: flag[2:].replace("-", "_") for flag in FLAGS} | {"--from": "sender"}
+        found = {flag: getattr(self, name) for flag, name in names.items()}
+        return {flag: value for flag, value in found.items() if value not in (None, ()) and value is not False}
 
     @property
     def has_message(self) -> bool:

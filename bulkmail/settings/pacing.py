@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.mailbox_provider import MailboxProvider, MailboxProviders, ProviderLimits
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.pace import Pace
-from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.route import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.schedule import COLUMN, Schedule, column_of
 from bulkmail.settings.layers import KeyPath, Sources, read_flags
 from bulkmail.settings.overrides import FLAGS
@@ -59,8 +59,8 @@ def with_flags(pace: Pace, typed: Mapping[str, str | int]) -> Pace:
     that cannot be read.
     """
     files, faults = read_flags(typed)
-    for flag, mistake in faults:
-        raise ConfigError(f"{flag} {mistake.text}", hint=mistake.fix)
+    for _, mistake in faults:
+        raise ConfigError(mistake.text, hint=mistake.fix)
     for flag, file in files.items():
         assert FLAGS[flag][0] == "sending"  # noqa: S101
         pace = with_parts(pace, file.sending)

@@ -12,12 +12,11 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.feedback import Feedback
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.mailbox_provider import MailboxProvider, MailboxProviders, ProviderLimits
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
+from bulkmail.model.outcome import Reply, Stage
 from bulkmail.model.rate import Rate
-from bulkmail.model.reply import Reply, Stage
+from bulkmail.model.route import MailboxProvider, MailboxProviders, ProviderLimits
+from bulkmail.model.shaper import Feedback
 from bulkmail.model.verdict import judge, rule_of
 from bulkmail.settings.problems import show
 from bulkmail.text import did_you_mean

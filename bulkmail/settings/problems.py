@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.text import printable
 
 T = TypeVar("T")

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TypeVar
 
-from bulkmail.model.address import has_control, parse_mailbox
-from bulkmail.model.dsn import parse_dsn
 from bulkmail.model.errors import AddressError, ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.quota import parse_quota
-from bulkmail.model.rate import Rate
-from bulkmail.model.relay import Kind, Oauth, Relay, Tls, check_requiretls, parse_connections, parse_proxy, parse_source
-from bulkmail.model.route import Route, clashes, parse_count, parse_name, parse_patterns, split_url
-from bulkmail.model.secret_source import SecretKind, SecretSource
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.recipient import parse_mailbox
+from bulkmail.model.relay import Kind, Oauth, Relay, SecretKind, SecretSource, Tls, check_requiretls
+from bulkmail.model.route import Route, clashes, split_url
 from bulkmail.settings.campaign_files import FileReader, resolve
-from bulkmail.settings.key_types import Table
 from bulkmail.settings.layers import Sources
-from bulkmail.settings.parsers import at_least_one, parse_positive
+from bulkmail.settings.parsers import parse_ehlo
 from bulkmail.settings.presets import FROM, expanded, named_preset, say_login
 from bulkmail.settings.problems import Said
-from bulkmail.settings.schema import RelayTable
-
-T = TypeVar("T")
+from bulkmail.settings.schema import RelayTable, read_relay_options
+from bulkmail.settings.secrets import one_place
 
 
 def build_routes(sources: Sources, reader: FileReader) -> tuple[Route, ...]:
@@ -81,7 +73,7 @@ def _from_preset(sources: Sources, text: str, table: RelayTable, *, place: str) 
             else:
                 fix = f"write username below [relay]; {say_login(preset)}"
                 sources.problems.add(f"{place}: {preset.title} wants a login", fix)
-        if sources.file.sending.quota is not None or sources.overrides.quota is not None:
+        if sources.file.sending.quota is not None:
             url = re.sub(r"quota=[^&]*&?", "", url).rstrip("?&")
         return url
     except ConfigError as error:
@@ -91,9 +83,9 @@ def _from_preset(sources: Sources, text: str, table: RelayTable, *, place: str) 
 
 def _address_of_from(sources: Sources) -> str:
     """The address of From, if it is the same for every row."""
-    said = sources.pick(("message", "from"), sources.file.message.sender, typed=sources.overrides.sender)
+    sender = sources.file.message.sender
     try:
-        return parse_mailbox(said.value)[1].wire if said is not None else ""
+        return parse_mailbox(sender)[1].wire if sender is not None else ""
     except AddressError:
         return ""
 
@@ -110,7 +102,8 @@ def _written_aside(sources: Sources, table: RelayTable, number: int) -> _Aside:
     rest, options = split_url(_from_preset(sources, table.url or "", table, place=place))
     table = table.model_copy(update={"url": None if table.url is None else rest})
     update: dict[str, object] = {"relays": [table]}
-    if len(file.relays) > 1 and table.connections is not None:  # what holds for all gives way to what holds for one
+    # What holds for all gives way to what holds for one, unless a flag says it.
+    if len(file.relays) > 1 and table.connections is not None and ("sending", "connections") not in sources.flags:
         update["sending"] = file.sending.model_copy(update={"connections": None})
     if ("relay", 0) in lines:  # [[relay]]
         mine = ("relay", number)
@@ -124,48 +117,25 @@ def _written_aside(sources: Sources, table: RelayTable, number: int) -> _Aside:
     return _Aside(aside, place, options)
 
 
+_OF_ROUTE = frozenset(part.name for part in fields(Route)) - {"relay"}
+
+
 def _build_route(aside: _Aside, reader: FileReader) -> Route | None:
-    relay = build_relay(aside.sources, reader)
+    """What the file says of the relay, and its URL where the file says nothing."""
+    sources = aside.sources
+    relay = build_relay(sources, reader)
     if relay is None:
         return None
-    table = aside.sources.file.relay if aside.sources.overrides.relay is None else None
-    table = table or RelayTable.model_construct()
-    return Route(
-        relay,
-        name=_read(aside, "name", table.name, parse_name, ""),
-        weight=_read(aside, "weight", table.weight, lambda value: parse_count(str(value), "weight"), None),
-        priority=_read(aside, "priority", table.priority, lambda value: parse_count(str(value), "priority"), 1),
-        rate=_read(aside, "rate", table.rate, Rate.parse, None),
-        quota=_read(aside, "quota", table.quota, parse_quota, None),
-        messages_per_session=_read(aside, "messages_per_session", table.messages_per_session, at_least_one, None),
-        session_age=_read(aside, "session_age", table.session_age, parse_positive, None),
-        senders=_read(aside, "senders", table.senders, _parse_list, ()),
-        recipients=_read(aside, "recipients", table.recipients, _parse_list, ()),
-    )
-
-
-def _parse_list(value: list[str] | str) -> tuple[str, ...]:
-    return parse_patterns(value.split(",") if isinstance(value, str) else value)
-
-
-def _read(aside: _Aside, key: str, written: object, parse: Callable[..., T], usual: T) -> T:
-    """What the file says of `key`, or else the URL."""
-    sources = aside.sources
-    said = sources.pick(("relay", key), written)
-    if said is None and key in aside.options:
-        said = Said(aside.options[key], f"{aside.place}: {key}", sources.home)
-    if said is None:
-        return usual
-    try:
-        return parse(said.value)
-    except ConfigError as error:
-        sources.problems.add(f"{said}: {error}", error.hint)
-        return usual
+    said, mistakes = read_relay_options(aside.options, sources.environ)
+    for mistake in mistakes:
+        sources.problems.add(f"{aside.place}: {mistake.text}", mistake.fix)
+    given = said.given()
+    if sources.overrides.relay is None and sources.file.relay is not None:
+        given |= sources.file.relay.given()
+    return Route(relay, **{key: given[key] for key in _OF_ROUTE if key in given})
 
 
 VARIABLE = "BULKMAIL_RELAY"
-
-_EHLO_NAME = lazy_pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}|\[(?:IPv6:)?[0-9A-Fa-f:.]+\]")
 
 
 def build_relay(sources: Sources, reader: FileReader) -> Relay | None:
@@ -193,13 +163,15 @@ def build_relay(sources: Sources, reader: FileReader) -> Relay | None:
     relay = _with_connections(sources, relay, table)
     if relay.kind is not Kind.SMTP:
         return relay  # the rest of the table waits for the day when the rehearsal is over
-    relay = _with_ca_file(sources, reader, relay, table=table, url=url)
-    relay = _with_names(sources, relay, table=table, url=url)
-    relay = with_wishes(sources, _with_tls(sources, relay, table), table)
-    relay = _with_source_address(sources, relay, table)
-    relay = _with_proxy(sources, relay, table)
-    relay = _with_client_certificate(sources, reader, relay, table=table, url=url)
-    return with_login(sources, relay, table)
+    relay = _with_ehlo(sources, relay, url=url)
+    given = {name: value for name, value in table.given().items() if name in _AS_WRITTEN}
+    relay = replace(relay, **given)
+    relay = _with_files(sources, reader, relay, table=table, url=url)
+    relay = _with_wishes(sources, _with_tls(sources, relay, table), table)
+    return _with_login(sources, relay, table)
+
+
+_AS_WRITTEN = ("username", "ehlo_name", "source_address", "proxy")
 
 
 def _tell_lonely_table(sources: Sources, table: RelayTable) -> None:
@@ -209,62 +181,32 @@ def _tell_lonely_table(sources: Sources, table: RelayTable) -> None:
 
 
 def _with_connections(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
-    sending = sources.file.sending.connections
-    typed = sources.overrides.connections
-    if sending is not None and table.connections not in (None, sending):
-        sources.problems.add(
-            f"{sources.place(('sending', 'connections'))} = {sending}: [relay] says {table.connections}",
-            "keep one of them",
-        )
-    said = sources.pick(("sending", "connections"), sending, flag="--connections", typed=typed) or sources.pick(
-        ("relay", "connections"), table.connections
-    )
-    if said is None:
-        return relay
+    key, sending = ("sending", "connections"), sources.file.sending.connections
+    if sending is not None and table.connections not in (None, sending) and key not in sources.flags:
+        sources.problems.add(f"{sources.place(key)} = {sending}: [relay] says {table.connections}", "keep one of them")
+    return replace(relay, connections=sending or table.connections or relay.connections)
+
+
+def _with_ehlo(sources: Sources, relay: Relay, *, url: Said[str]) -> Relay:
+    """The name in the URL is checked as the file's is."""
     try:
-        return replace(relay, connections=parse_connections(str(said.value)))
+        return replace(relay, ehlo_name=parse_ehlo(relay.ehlo_name))
     except ConfigError as error:
-        sources.problems.add(f"{said}: out of range", error.hint)
-        return relay
-
-
-def _with_ca_file(sources: Sources, reader: FileReader, relay: Relay, *, table: RelayTable, url: Said[str]) -> Relay:
-    said = sources.pick(("relay", "ca_file"), table.ca_file)
-    if said is None and relay.ca_file:
-        said = Said(relay.ca_file, f"{url.place}: ca_file", url.folder)
-    if said is None:
-        return relay
-    path = reader.exists(said, fix="name a file of certificates in PEM form")
-    return relay if path is None else replace(relay, ca_file=str(path.absolute()))
-
-
-def _with_source_address(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
-    said = sources.pick(("relay", "source_address"), table.source_address)
-    if said is None:
-        return relay
-    try:
-        return replace(relay, source_address=parse_source(said.value))
-    except ConfigError as error:
-        sources.problems.add(f"{said}: is not an IP address", error.hint)
-        return relay
-
-
-def _with_proxy(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
-    said = sources.pick(("relay", "proxy"), table.proxy, is_secret=True)
-    if said is None:
-        return relay
-    try:
-        return replace(relay, proxy=parse_proxy(said.value))
-    except ConfigError as error:
+        said = Said(relay.ehlo_name, f"{url.place}: ehlo", url.folder)
         sources.problems.add(f"{said}: {error}", error.hint)
-        return relay
+        return replace(relay, ehlo_name="")
 
 
-def _with_client_certificate(
-    sources: Sources, reader: FileReader, relay: Relay, *, table: RelayTable, url: Said[str]
-) -> Relay:
+_FILES = {
+    "ca_file": "name a file of certificates in PEM form",
+    "client_certificate": "name a file in PEM form",
+    "client_key": "name a file in PEM form",
+}
+
+
+def _with_files(sources: Sources, reader: FileReader, relay: Relay, *, table: RelayTable, url: Said[str]) -> Relay:
     paths: dict[str, str] = {}
-    for key in ("client_certificate", "client_key"):
+    for key, fix in _FILES.items():
         said = sources.pick(("relay", key), getattr(table, key))
         if said is None and getattr(relay, key):
             said = Said(getattr(relay, key), f"{url.place}: {key}", url.folder)
@@ -272,50 +214,34 @@ def _with_client_certificate(
             continue
         if key == "client_key" and not (table.client_certificate or relay.client_certificate):
             sources.problems.add(f"{said}: the certificate it belongs to is not named", "name client_certificate too")
-        path = reader.exists(said, fix="name a file in PEM form")
+        path = reader.exists(said, fix=fix)
         if path is not None:
             paths[key] = str(path.absolute())
-    return replace(
-        relay,
-        client_certificate=paths.get("client_certificate", relay.client_certificate),
-        client_key=paths.get("client_key", relay.client_key),
-    )
-
-
-def _with_names(sources: Sources, relay: Relay, *, table: RelayTable, url: Said[str]) -> Relay:
-    username = relay.username if table.username is None else table.username
-    if has_control(username):  # the file's: the URL's would have been refused
-        place = sources.place(("relay", "username"))
-        sources.problems.add(f"{place}: the user name holds a control character", "type it again")
-    ehlo_name = relay.ehlo_name if table.ehlo is None else table.ehlo
-    if ehlo_name and not _EHLO_NAME.fullmatch(ehlo_name):
-        said = sources.pick(("relay", "ehlo"), table.ehlo) or Said(ehlo_name, f"{url.place}: ehlo", url.folder)
-        sources.problems.add(f"{said}: is not a host name", 'write for example "mail.example.com", or leave it out')
-        ehlo_name = ""
-    return replace(relay, username=username, ehlo_name=ehlo_name)
+    return replace(relay, **paths)  # type: ignore[arg-type]
 
 
 def _with_tls(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
-    said = sources.pick(("relay", "tls"), table.tls)
-    if said is None or said.value == relay.tls.value:
+    if table.tls is None or table.tls is relay.tls:
         return relay
-    if relay.tls is Tls.IMPLICIT or said.value == Tls.IMPLICIT.value:
+    if Tls.IMPLICIT in (relay.tls, table.tls):
+        said = Said(table.tls.value, sources.place(("relay", "tls")), sources.home)
         fix = 'write the URL as "smtps://HOST" and leave tls out, or as "smtp://HOST" for STARTTLS'
         sources.problems.add(f"{said}: does not go with this URL", fix)
         return relay
-    try:
-        return replace(relay, tls=Tls(said.value))
-    except ValueError:
-        sources.problems.add(f"{said}: is not a kind of TLS", 'write "required", "opportunistic" or "off"')
-        return relay
+    return replace(relay, tls=table.tls)
 
 
-def with_wishes(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
+def _with_wishes(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
     """`relay` with what the table says of `dsn`, `dsn_return` and `requiretls`.  Faults are reported."""
-    relay = _with_dsn(sources, relay, table)
-    requires_tls = relay.requires_tls if table.requiretls is None else table.requiretls
-    said = sources.pick(("relay", "requiretls"), table.requiretls)
-    where = said.place if said else "requiretls"
+    dsn = table.dsn or relay.dsn
+    if dsn is None and table.dsn_return is not None:
+        place = sources.place(("relay", "dsn_return"))
+        sources.problems.add(f"{place}: says nothing without dsn", 'add dsn = "failure", or leave it out')
+    if dsn is not None:
+        kept = relay.dsn is not None and relay.dsn.returns_full
+        dsn = replace(dsn, returns_full=kept if table.dsn_return is None else table.dsn_return)
+    requires_tls = relay.requires_tls if table.requires_tls is None else table.requires_tls
+    where = "requiretls" if table.requires_tls is None else sources.place(("relay", "requiretls"))
     try:
         if relay.socket_path and requires_tls:
             raise ConfigError("does not go with a Unix socket", hint="leave it out")
@@ -325,76 +251,61 @@ def with_wishes(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
         return relay
     if relay.socket_path and relay.tls is not Tls.OFF:
         sources.problems.add(f"{sources.place(('relay', 'tls'))}: does not go with a Unix socket", "leave it out")
-    return replace(relay, requires_tls=requires_tls)
+    return replace(relay, dsn=dsn, requires_tls=requires_tls)
 
 
-def _with_dsn(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
-    said = sources.pick(("relay", "dsn"), table.dsn)
-    if said is None:
-        if table.dsn_return is not None and relay.dsn is None:
-            place = sources.place(("relay", "dsn_return"))
-            sources.problems.add(f"{place}: says nothing without dsn", 'add dsn = "failure", or leave it out')
-            return relay
-        returns = sources.pick(("relay", "dsn_return"), table.dsn_return)
-        if returns is None or relay.dsn is None:
-            return relay
-        said = replace(returns, value=", ".join(relay.dsn.events) or "never")
-    kept = "full" if relay.dsn is not None and relay.dsn.returns_full else "headers"
-    try:
-        return replace(relay, dsn=parse_dsn(said.value, returns=table.dsn_return or kept))
-    except ConfigError as error:
-        sources.problems.add(f"{said.place.rpartition(':')[0] or said.place}: {error}", error.hint)
-        return relay
-
-
-_VARIABLE_NAME = lazy_pattern(r"[A-Za-z_][A-Za-z0-9_]*")
 _OAUTH = ("relay", "oauth")
 
 
-def with_login(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
-    """`relay` with where its secrets are.  Faults never repeat a value: one may be the secret itself."""
-    password_from = secret_place(sources, ("relay",), table, noun="password")
+def _with_login(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
+    """`relay` with where its secrets are."""
+    places = {noun: one_place(sources, ("relay",), table, noun) for noun in _NOUNS}
+    password, token = places["password"], places["token"]
     if table.keyring:
-        if password_from:
-            _tell_two(sources, ("relay", "keyring"), "password", f"{_key_of(password_from, 'password')} and keyring")
-        password_from = password_from or str(SecretSource(SecretKind.KEYRING))
-    token_from = secret_place(sources, ("relay",), table, noun="token")
+        if password is not None:
+            what = f"the password cannot come from two places, {_key_of(table, 'password')} and keyring"
+            sources.problems.add(f"{sources.place(('relay', 'keyring'))}: {what}", "keep one of them")
+        password = password or SecretSource(SecretKind.KEYRING)
     oauth = _oauth(sources, table)
-    if (token_from or table.oauth) and (password_from or (token_from and table.oauth)):
-        key = "oauth" if table.oauth else _key_of(token_from, "token")
-        sources.problems.add(
-            f"{sources.place(('relay', key))}: a login is by password, by token or by oauth, and two of them are here",
-            "keep one of them",
-        )
-    if (token_from or table.oauth) and not relay.username:
-        key = "oauth" if table.oauth else _key_of(token_from, "token")
-        sources.problems.add(
-            f"{sources.place(('relay', key))}: whose token this is, is not said",
-            "write username, the address of the account, below [relay]",
-        )
+    if token or table.oauth:
+        place = sources.place(("relay", "oauth" if table.oauth else _key_of(table, "token")))
+        if password or (token and table.oauth):
+            what = "a login is by password, by token or by oauth, and two of them are here"
+            sources.problems.add(f"{place}: {what}", "keep one of them")
+        if not relay.username:
+            fix = "write username, the address of the account, below [relay]"
+            sources.problems.add(f"{place}: whose token this is, is not said", fix)
     return replace(
         relay,
-        password_from=password_from,
-        token_from=token_from,
+        password_from=_said(password),
+        token_from=_said(token),
         oauth=oauth,
-        key_password_from=secret_place(sources, ("relay",), table, noun="client_key_password"),
-        proxy_password_from=secret_place(sources, ("relay",), table, noun="proxy_password"),
+        key_password_from=_said(places["client_key_password"]),
+        proxy_password_from=_said(places["proxy_password"]),
     )
+
+
+_NOUNS = ("password", "token", "client_key_password", "proxy_password")
+
+
+def _said(place: SecretSource | None) -> str:
+    return str(place or "")
+
+
+def _key_of(table: RelayTable, noun: str) -> str:
+    return next(iter(table.places_of(noun)))
 
 
 def _oauth(sources: Sources, table: RelayTable) -> Oauth | None:
     oauth = table.oauth
     if oauth is None:
         return None
-    client_secret_from = secret_place(sources, _OAUTH, oauth, noun="client_secret")
-    refresh_token_from = secret_place(sources, _OAUTH, oauth, noun="refresh_token")
+    client_secret = one_place(sources, _OAUTH, oauth, "client_secret")
+    refresh_token = one_place(sources, _OAUTH, oauth, "refresh_token")
     for key, value in (("token_url", oauth.token_url), ("client_id", oauth.client_id)):
-        if value is None or not value.strip():
+        if (value is None or not value.strip()) and (*_OAUTH, key) not in sources.broken:
             sources.problems.add(f"{sources.place(_OAUTH)}: {key} is missing", f"write {key} as the provider gives it")
-    for key in ("client_id", "scope"):
-        if has_control(getattr(oauth, key) or ""):
-            sources.problems.add(f"{sources.place((*_OAUTH, key))}: holds a control character", "type it again")
-    if not refresh_token_from and not any(key.startswith("refresh_token_") for key in oauth.model_fields_set):
+    if refresh_token is None and not any(path[-1] in _REFRESH for path in sources.broken):
         sources.problems.add(
             f"{sources.place(_OAUTH)}: nothing says where the refresh token is",
             "write refresh_token_file, refresh_token_env or refresh_token_command",
@@ -404,8 +315,8 @@ def _oauth(sources: Sources, table: RelayTable) -> Oauth | None:
             oauth.token_url or "https://missing.invalid",
             oauth.client_id or "",
             scope=oauth.scope or "",
-            client_secret_from=client_secret_from,
-            refresh_token_from=refresh_token_from,
+            client_secret_from=_said(client_secret),
+            refresh_token_from=_said(refresh_token),
         )
     except ConfigError as error:
         place = sources.place((*_OAUTH, "token_url"))
@@ -413,37 +324,4 @@ def _oauth(sources: Sources, table: RelayTable) -> Oauth | None:
         return None
 
 
-_WAYS = {
-    "env": "the name of an environment variable",
-    "file": "the name of a file",
-    "command": "a command",
-}
-
-
-def secret_place(sources: Sources, path: tuple[str, ...], table: Table, *, noun: str) -> str:
-    """`"env:NAME"`, `"file:PATH"` or `"command:…"` for the secret `noun`; empty when no place is named."""
-    given = {way: getattr(table, f"{noun}_{way}", None) for way in _WAYS}
-    named = [way for way, value in given.items() if value is not None]
-    if len(named) > 1:
-        _tell_two(sources, (*path, f"{noun}_{named[1]}"), noun, f"{noun}_{named[0]} and {noun}_{named[1]}")
-    if not named:
-        return ""
-    way = named[0]
-    key, value = f"{noun}_{way}", str(given[way])
-    if not value.strip() or "\0" in value or (way == "env" and not _VARIABLE_NAME.fullmatch(value)):
-        fix = f'write {key} = "SHOP_MAIL_{noun.upper()}"' if way == "env" else f"fill it in, or leave {key} out"
-        sources.problems.add(f"{sources.place((*path, key))}: is not {_WAYS[way]}", fix)
-        return ""
-    if way == "file":
-        value = str(resolve(Said(value, key, sources.home)).absolute())
-    return str(SecretSource(SecretKind(way), value))
-
-
-def _tell_two(sources: Sources, path: tuple[str, ...], noun: str, keys: str) -> None:
-    words = noun.replace("_", " ")
-    sources.problems.add(f"{sources.place(path)}: the {words} cannot come from two places, {keys}", "keep one of them")
-
-
-def _key_of(place: str, noun: str) -> str:
-    source = SecretSource.parse(place)
-    return f"{noun}_{source.kind.value}" if source is not None else noun
+_REFRESH = ("refresh_token_file", "refresh_token_env", "refresh_token_command")

@@ -124,6 +124,12 @@ def _campaign_name(file: Path) -> str:
     return file.absolute().parent.name if file.name == FILE_NAME else file.stem
 
 
+def campaign_name(argument: str) -> str:
+    """The name of the campaign that `argument` means: that of a folder or file, or a name as it is."""
+    path = Path(argument)
+    return (_whose(path)[1] or argument) if path.exists() else argument
+
+
 def _pattern(name: str) -> re.Pattern[str]:
     """The names of a campaign's runs; not those of another whose name begins alike, nor runs that were replaced."""
     started = r"(-to-\d{8}-\d{6}(-\d+)?)?"
@@ -132,7 +138,7 @@ def _pattern(name: str) -> re.Pattern[str]:
 
 def _is_rehearsal(outbox: Path) -> bool:
     """What the outbox says of itself; of one that cannot be read, what its name says."""
-    from bulkmail.outbox.reader import OutboxReader  # late: a new run needs none of it
+    from bulkmail.outbox.outbox_reader import OutboxReader  # late: a new run needs none of it
 
     try:
         with OutboxReader.open(outbox) as reader:

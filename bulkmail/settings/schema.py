@@ -5,35 +5,79 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, time
-from enum import Enum
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.settings.key_types import (
     FAULT,
+    AddressList,
+    AddressOption,
     Amount,
     AnyDurability,
     AnyQuota,
     AnyRamp,
     AnyRate,
+    AnySoftRule,
+    AnyTls,
+    AnyVariants,
     AnyWindows,
+    Bounces,
     BreakersTable,
+    Columns,
+    CommandPlace,
+    Connections,
+    ContentType,
     Count,
     CountOrNone,
+    DkimPreset,
+    DsnEvents,
+    DsnReturn,
     Duration,
+    EhloName,
+    Encoding,
+    EnvPlace,
+    Expression,
+    FilePlace,
+    ImapUrl,
+    ListenAddress,
+    Locale,
+    MailAddress,
+    OneLine,
+    Patterns,
     PositiveDuration,
+    Priority,
     Processes,
+    Program,
     ProvidersTable,
     ProviderTable,
+    ProxyUrl,
+    Reasons,
     RetryTable,
+    ReversePath,
+    RouteName,
+    RowNumber,
+    Sensitivity,
+    Service,
     Share,
+    SourceAddress,
     Start,
+    Stillness,
     Table,
+    TrustedFile,
+    Unsigned,
+    UserName,
     Wait,
+    WebhookUrl,
+    Weight,
+    Word,
+    Zone,
+    joined,
+    or_one,
 )
 from bulkmail.settings.layers import KeyPath
+from bulkmail.settings.parsers import KEY
 from bulkmail.settings.problems import show
 from bulkmail.text import did_you_mean
 
@@ -62,31 +106,18 @@ def _alone_or_several(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
 
-class Sensitivity(Enum):
-    """Why a key can be changed only in a text editor: a web page must not become a shell, nor send secrets away."""
-
-    COMMAND = "command"  # it runs a program
-    SECRET = "secret"  # it says where a secret is found, or who is trusted with one  # noqa: S105
-    HOOK = "hook"  # it says where else a request with secrets or recipients in it goes
-
-
-Command = Annotated[str | None, Sensitivity.COMMAND]
-SecretPlace = Annotated[str | None, Sensitivity.SECRET]
-Domains = Annotated[list[str] | None, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
-
-
 class OauthTable(Table):
     """`[relay.oauth]`."""
 
     token_url: Annotated[str | None, Sensitivity.HOOK] = None
-    client_id: str | None = None
-    scope: str | None = None
-    client_secret_env: SecretPlace = None
-    client_secret_file: SecretPlace = None
-    client_secret_command: Command = None
-    refresh_token_env: SecretPlace = None
-    refresh_token_file: SecretPlace = None
-    refresh_token_command: Command = None
+    client_id: Word | None = None
+    scope: Word | None = None
+    client_secret_env: EnvPlace = None
+    client_secret_file: FilePlace = None
+    client_secret_command: CommandPlace = None
+    refresh_token_env: EnvPlace = None
+    refresh_token_file: FilePlace = None
+    refresh_token_command: CommandPlace = None
 
 
 class RelayTable(Table):
@@ -94,39 +125,39 @@ class RelayTable(Table):
 
     expected: ClassVar[str] = "a relay URL in quotes or a table"
     url: str | None = None
-    username: str | None = None
-    password_env: SecretPlace = None
-    password_file: SecretPlace = None
-    password_command: Command = None
+    username: UserName | None = None
+    password_env: EnvPlace = None
+    password_file: FilePlace = None
+    password_command: CommandPlace = None
     keyring: Annotated[bool | None, Sensitivity.SECRET] = None
-    connections: int | None = None
-    tls: str | None = None
-    ca_file: SecretPlace = None
-    ehlo: str | None = None
-    name: str | None = None
-    weight: int | None = None
-    priority: int | None = None
-    rate: Amount = None
-    quota: str | None = None
-    messages_per_session: int | None = None
-    session_age: Amount = None
-    senders: Domains = None
-    recipients: Domains = None
-    dsn: Annotated[str | None, BeforeValidator(lambda value: _joined(value))] = None
-    dsn_return: str | None = None
-    requiretls: bool | None = None
-    source_address: str | None = None
-    client_certificate: SecretPlace = None
-    client_key: SecretPlace = None
-    client_key_password_env: SecretPlace = None
-    client_key_password_file: SecretPlace = None
-    client_key_password_command: Command = None
-    proxy: Annotated[str | None, Sensitivity.HOOK] = None
-    proxy_password_env: SecretPlace = None
-    proxy_password_file: SecretPlace = None
-    proxy_password_command: Command = None
-    token_file: SecretPlace = None
-    token_command: Command = None
+    connections: Connections | None = None
+    tls: AnyTls | None = None
+    ca_file: TrustedFile = None
+    ehlo_name: EhloName | None = Field(default=None, alias="ehlo")
+    name: RouteName | None = None
+    weight: Weight | None = None
+    priority: Priority | None = None
+    rate: AnyRate | None = None
+    quota: AnyQuota | None = None
+    messages_per_session: Count | None = None
+    session_age: PositiveDuration | None = None
+    senders: Patterns | None = None
+    recipients: Patterns | None = None
+    dsn: Annotated[DsnEvents | None, BeforeValidator(joined)] = None
+    dsn_return: DsnReturn | None = None
+    requires_tls: bool | None = Field(default=None, alias="requiretls")
+    source_address: SourceAddress | None = None
+    client_certificate: TrustedFile = None
+    client_key: TrustedFile = None
+    client_key_password_env: EnvPlace = None
+    client_key_password_file: FilePlace = None
+    client_key_password_command: CommandPlace = None
+    proxy: ProxyUrl = None
+    proxy_password_env: EnvPlace = None
+    proxy_password_file: FilePlace = None
+    proxy_password_command: CommandPlace = None
+    token_file: FilePlace = None
+    token_command: CommandPlace = None
     oauth: OauthTable | None = None
 
 
@@ -138,16 +169,16 @@ class RecipientsTable(Table):
     address: str | None = None
     address_column: str | None = None
     name_column: str | None = None
-    encoding: str | None = None
+    encoding: Encoding | None = None
     sheet: Amount = None
-    header_row: int | None = None
+    header_row: RowNumber | None = None
     keep_space: bool = False
-    where: str | None = None
+    where: Expression | None = None
     suppress: list[str] = []
     allow_duplicates: bool = False
     allow_empty: bool = False
     max_invalid: Share | None = None
-    group_by: Annotated[list[str], BeforeValidator(lambda value: _one_text(value))] = []
+    group_by: Columns = []
 
 
 class BodyTable(Table):
@@ -165,7 +196,7 @@ class AttachmentTable(Table):
     expected: ClassVar[str] = "a file name in quotes or a table"
     file: str | None = None
     name: str | None = None
-    type: str | None = None
+    type: ContentType | None = None
     optional: bool = False
 
 
@@ -174,9 +205,9 @@ class UnsubscribeTable(Table):
 
     https: str | None = None
     mailto: str | None = None
-    key_file: SecretPlace = None
-    key_env: SecretPlace = None
-    key_command: Command = None
+    key_file: FilePlace = None
+    key_env: EnvPlace = None
+    key_command: CommandPlace = None
 
 
 class DkimTable(Table):
@@ -184,67 +215,42 @@ class DkimTable(Table):
 
     domain: str | None = None
     selector: str | None = None
-    preset: str | None = None
-    key_file: SecretPlace = None
-    key_env: SecretPlace = None
-    key_command: Command = None
-
-
-def _joined(value: object) -> object:
-    """A list of texts is as good as one text with commas in it."""
-    return ", ".join(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else value
-
-
-def _one_text(value: object) -> object:
-    """A text may stand for the list that it is the only item of."""
-    return [value] if isinstance(value, str) else value
-
-
-def _only_one(value: object) -> object:
-    """A table may stand for the list that it is the only item of."""
-    return [value] if isinstance(value, dict) else value
-
-
-def _equal_shares(value: object) -> object:
-    """A list of names stands for the same share of each."""
-    if isinstance(value, list) and all(isinstance(name, str) for name in value) and len(set(value)) == len(value):
-        return dict.fromkeys(value, 1)
-    return value
-
-
-AddressList = Annotated[str | None, BeforeValidator(_joined)]
+    preset: DkimPreset | None = None
+    key_file: FilePlace = None
+    key_env: EnvPlace = None
+    key_command: CommandPlace = None
 
 
 class MessageTable(Table):
     """`[message]`."""
 
-    sender: str | None = Field(default=None, alias="from")
-    reply_to: str | None = None
-    to_name: str | None = None
-    reverse_path: str | None = None
-    subject: str | None = None
+    sender: AddressOption | None = Field(default=None, alias="from")
+    reply_to: AddressOption | None = None
+    to_name: OneLine | None = None
+    reverse_path: ReversePath | None = None
+    subject: OneLine | None = None
     text: Annotated[BodyTable | None, BeforeValidator(_message)] = None
     html: Annotated[BodyTable | None, BeforeValidator(_message)] = None
-    headers: dict[str, str] = {}
+    headers: dict[str, OneLine] = {}
     attachments: list[Annotated[AttachmentTable, _short_for("file")]] = []
     to: AddressList = None
     cc: AddressList = None
     bcc: AddressList = None
-    sent_by: str | None = Field(default=None, alias="sender")
-    list_id: str | None = None
-    feedback_id: str | None = None
+    sent_by: AddressOption | None = Field(default=None, alias="sender")
+    list_id: OneLine | None = None
+    feedback_id: OneLine | None = None
     unsubscribe: UnsubscribeTable | None = None
-    dkim: Annotated[list[DkimTable], BeforeValidator(_only_one)] = []
+    dkim: Annotated[list[DkimTable], or_one(dict)] = []
     attachments_root: str | None = None
     markdown: Annotated[BodyTable | None, BeforeValidator(_message)] = None
     mjml: Annotated[BodyTable | None, BeforeValidator(_message)] = None
-    preheader: str | None = None
+    preheader: OneLine | None = None
     calendar: Annotated[BodyTable | None, BeforeValidator(_message)] = None
     embed: bool = True
     inline_css: bool = True
-    locale: str | None = None
-    timezone: str | None = None
-    variants: Annotated[dict[str, int] | None, BeforeValidator(lambda value: _equal_shares(value))] = None
+    locale: Locale | None = None
+    timezone: Zone | None = None
+    variants: AnyVariants | None = None
 
 
 class SendingTable(Table):
@@ -252,7 +258,7 @@ class SendingTable(Table):
 
     rate: AnyRate | None = None
     burst: Count | None = None
-    connections: int | None = None
+    connections: Connections | None = None
     retry: Annotated[RetryTable, _short_for("recipient")] = RetryTable.model_construct()
     max_attempts: Count | None = None
     max_age: PositiveDuration | None = None
@@ -275,57 +281,57 @@ class SuppressionsTable(Table):
     """`[suppressions]`."""
 
     file: str | None = None
-    apply: list[str] | None = None
-    hard: int | None = None
-    soft: Amount = None
-    unsigned: str | None = None
+    apply: Reasons | None = None
+    hard: Bounces | None = None
+    soft: AnySoftRule = None
+    unsigned: Unsigned | None = None
 
 
 class ServeTable(Table):
     """`[serve]`."""
 
-    listen: str | None = None
+    listen: ListenAddress | None = None
     keys: Annotated[list[str], Sensitivity.SECRET] = []
-    key_command: Command = None
+    key_command: CommandPlace = None
     trust_proxy: bool = False
 
 
 class WebhookTable(Table):
     """`[[webhook]]`."""
 
-    provider: str | None = None
+    provider: Service | None = None
     topics: list[str] = []
-    secret_env: SecretPlace = None
-    secret_file: SecretPlace = None
-    secret_command: Command = None
+    secret_env: EnvPlace = None
+    secret_file: FilePlace = None
+    secret_command: CommandPlace = None
 
 
 class NotifyTable(Table):
     """`[notify]`."""
 
-    mail: str | None = None
-    webhook: Annotated[str | None, Sensitivity.HOOK] = None
-    webhook_env: SecretPlace = None
-    webhook_file: SecretPlace = None
-    webhook_command: Command = None
-    secret_env: SecretPlace = None
-    secret_file: SecretPlace = None
-    secret_command: Command = None
-    command: Annotated[list[str] | None, Sensitivity.COMMAND] = None
-    after: Amount = None
+    mail: MailAddress | None = None
+    webhook: WebhookUrl = None
+    webhook_env: EnvPlace = None
+    webhook_file: FilePlace = None
+    webhook_command: CommandPlace = None
+    secret_env: EnvPlace = None
+    secret_file: FilePlace = None
+    secret_command: CommandPlace = None
+    command: Program = None
+    after: Stillness | None = None
 
 
 class BouncesTable(Table):
     """One `[[bounces]]`: a mailbox that `bulkmail bounces` reads."""
 
-    imap: str | None = None
+    imap: ImapUrl = None
     maildir: str | None = None
     mbox: str | None = None
     folder: str | None = None
     then: str | None = None
-    password_env: SecretPlace = None
-    password_file: SecretPlace = None
-    password_command: Command = None
+    password_env: EnvPlace = None
+    password_file: FilePlace = None
+    password_command: CommandPlace = None
 
 
 class UserFile(Table):
@@ -334,8 +340,8 @@ class UserFile(Table):
     suppressions: SuppressionsTable = SuppressionsTable()
     notify: NotifyTable = NotifyTable()
     serve: ServeTable = ServeTable()
-    webhook: Annotated[list[WebhookTable], BeforeValidator(_only_one)] = []
-    bounces: Annotated[list[BouncesTable], BeforeValidator(_only_one)] = []
+    webhook: Annotated[list[WebhookTable], or_one(dict)] = []
+    bounces: Annotated[list[BouncesTable], or_one(dict)] = []
 
 
 class CampaignFile(Table):
@@ -380,8 +386,15 @@ def read_user_file(data: Mapping[str, Any], environ: Mapping[str, str]) -> tuple
     return _read(UserFile, data, environ)
 
 
-def _read(shape: type[F], data: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[F, list[Mistake]]:
-    context = {"environ": environ}
+def read_relay_options(options: Mapping[str, str], environ: Mapping[str, str]) -> tuple[RelayTable, list[Mistake]]:
+    """The same of the options of a relay's URL that `[relay]` has keys for."""
+    return _read(RelayTable, options, environ, is_url=True)
+
+
+def _read(
+    shape: type[F], data: Mapping[str, Any], environ: Mapping[str, str], *, is_url: bool = False
+) -> tuple[F, list[Mistake]]:
+    context = {"environ": environ, "is_url": is_url}
     try:
         return shape.model_validate(data, context=context), []
     except ValidationError as error:
@@ -410,14 +423,17 @@ def _mistake(data: Mapping[str, Any], error: Mapping[str, Any]) -> Mistake:
         return _unknown_key(path)
     if error["type"] == FAULT:
         what, hint = error["ctx"]["what"], error["ctx"]["hint"]
+        hint = hint.replace(KEY, str(path[-1]))
         return Mistake(path, f"{_written(path, error['ctx']['written'])}: {what}", hint, what)
-    return Mistake(path, f"{_written(path, error['input'])}: expected {_expected(error)}", _with_quotes(path, error))
+    value = None if path[0] == "relay" else error["input"]  # what has the wrong type may be a password
+    return Mistake(path, f"{_written(path, value)}: expected {_expected(error)}", _with_quotes(path, error))
 
 
 def _written(path: KeyPath, value: object) -> str:
     """The key with its value, unless that is long or may be a secret."""
     name = next(str(step) for step in reversed(path) if isinstance(step, str))
-    if path[0] == "relay" or not isinstance(value, str | int | float):
+    is_secret = name == "username" or sensitivity_of(path) not in (None, Sensitivity.COMMAND)
+    if is_secret or not isinstance(value, str | int | float):
         return name
     return f"{name} = {show(value)}"
 

@@ -10,16 +10,20 @@ import stat
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bulkmail.model.campaign import Campaign
+from bulkmail.model.campaign import NO_KEYS, Campaign, Keys
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.keys import NO_KEYS, Keys
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.relay import Relay, Secret
-from bulkmail.model.reply import Breakage
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.outcome import Breakage
+from bulkmail.model.relay import Relay, Secret, SecretKind, SecretSource
 from bulkmail.model.route import Route
-from bulkmail.model.secret_source import SecretKind, SecretSource
+from bulkmail.settings.problems import Said
 from bulkmail.smtp.credentials import AccessToken, TokenError
+
+if TYPE_CHECKING:
+    from bulkmail.settings.key_types import Table
+    from bulkmail.settings.layers import KeyPath, Sources
 
 LONGEST_SECRET = 10_000  # characters; a token may be long, a wrong file is longer
 COMMAND_TIMEOUT = 120.0  # seconds; it may ask a person to unlock something
@@ -34,13 +38,28 @@ class Wanted:
     has_lines: bool = False
 
 
-def named_sources(table: object, noun: str, home: Path) -> list[SecretSource]:
-    """The places that `noun_env`, `noun_file` and `noun_command` of a table name; files start from `home`."""
-    return [
-        SecretSource(kind, str((home / said).absolute()) if kind is SecretKind.FILE else said)
-        for kind in _PLACES
-        if (said := getattr(table, f"{noun}_{kind.value}", None))
-    ]
+def one_place(
+    sources: Sources, path: KeyPath, table: Table, noun: str, *, is_needed: bool = False
+) -> SecretSource | None:
+    """The place that `noun_env`, `noun_file` or `noun_command` names, below `path`; two of them, or none where one
+    `is_needed`, are reported.  Files start from the folder of the settings.
+    """
+    found = table.places_of(noun)
+    words = noun.replace("_", " ")
+    if len(found) > 1:
+        first, second, *_ = found
+        where = sources.place((*path, second))
+        what = f"the {words} cannot come from two places, {first} and {second}"
+        sources.problems.add(f"{where}: {what}", "keep one of them")
+    elif not found and is_needed and not any(broken[: len(path)] == path for broken in sources.broken):
+        fix = f"write {noun}_file, {noun}_env or {noun}_command"
+        sources.problems.add(f"{sources.place(path)}: does not say where its {words} is", fix)
+    source = next(iter(found.values()), None)
+    if source is None or source.kind is not SecretKind.FILE:
+        return source
+    from bulkmail.settings.campaign_files import resolve
+
+    return SecretSource(SecretKind.FILE, str(resolve(Said(source.where, noun, sources.home)).absolute()))
 
 
 def secret_at(source: SecretSource, wanted: Wanted, *, environ: Mapping[str, str]) -> str:
@@ -228,7 +247,7 @@ def find_tokens(relay: Relay, *, environ: Mapping[str, str] = os.environ) -> Cal
     if relay.wants_token and not relay.username:
         raise ConfigError(f"{relay}: whose access token this is, is not said", hint="say the username too")
     if relay.oauth is not None:
-        from bulkmail.smtp.refresh import RefreshGrant
+        from bulkmail.smtp.credentials import RefreshGrant
 
         source = SecretSource.parse(relay.oauth.refresh_token_from)
         refresh_token = _secret(source, _REFRESH_TOKEN, environ)

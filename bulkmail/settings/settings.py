@@ -8,12 +8,12 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bulkmail.model.address import parse_mailbox, parse_mailboxes
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.notification import NotifySettings
 from bulkmail.model.pace import Pace
+from bulkmail.model.recipient import parse_mailbox, parse_mailboxes
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Schedule
@@ -126,7 +126,7 @@ def load(
         where=_where(sources),
         suppress=_suppress(sources, reader),
         allow_duplicates=_allow_duplicates(sources),
-        allow_empty=overrides.allow_empty or sources.file.recipients.allow_empty,
+        allow_empty=sources.file.recipients.allow_empty,
         most_invalid=MOST_INVALID if (share := sources.file.recipients.max_invalid) is None else share,
         to=_to(sources),
         routes=build_routes(sources, reader),
@@ -208,40 +208,34 @@ def _list_options(sources: Sources) -> ListSettings:
     from bulkmail.message.header.addresses import column_of
     from bulkmail.settings.message_table import row_address
 
-    recipients, overrides = sources.file.recipients, sources.overrides
-    encoding = sources.pick(
-        ("recipients", "encoding"), recipients.encoding, flag="--encoding", typed=overrides.encoding
-    )
-    if encoding is not None:
-        _check_encoding(sources, encoding)
-    address = row_address(sources)
+    recipients, address = sources.file.recipients, row_address(sources)
     return ListSettings(
-        address_column=overrides.address_column
-        or recipients.address_column
-        or (column_of(address.text) if address else ""),
+        address_column=recipients.address_column or (column_of(address.text) if address else ""),
         # The TO of a message file says itself what name stands there.
         name_column=None if sources.is_message_file else recipients.name_column or "",
-        encoding=encoding.value if encoding else "",
-        sheet=overrides.sheet or recipients.sheet or "",
-        header_row=_header_row(sources),
-        keep_space=overrides.keep_space or recipients.keep_space,
+        encoding=recipients.encoding or "",
+        sheet=recipients.sheet or "",
+        header_row=recipients.header_row or 0,
+        keep_space=recipients.keep_space,
     )
 
 
 def _address(sources: Sources) -> Template | None:
     from bulkmail.message.header.addresses import RowAddress, is_same_for_all
     from bulkmail.settings.message_table import row_address
-    from bulkmail.settings.one_line import has_strange
+    from bulkmail.settings.parsers import parse_one_line
 
     said = sources.pick(("recipients", "address"), sources.file.recipients.address)
     if said is None:
         return None
-    if sources.file.recipients.address_column is not None:
+    column = ("recipients", "address_column")
+    if sources.file.recipients.address_column is not None and column not in sources.flags:
         sources.problems.add(f"{said}: address_column names the address, too", "keep one of them")
     elif not said.value.strip():
         sources.problems.add(f"{said}: is empty", 'write address = "{{ login }}@shop.example", or leave it out')
-    elif not has_strange(sources, said):
+    else:
         try:
+            parse_one_line(said.value)
             if is_same_for_all(said.value):
                 parse_mailboxes(said.value)
             template = row_address(sources)
@@ -252,6 +246,8 @@ def _address(sources: Sources) -> Template | None:
             sources.problems.add(f"{said}: {error}", 'write an address such as "{{ login }}@shop.example"')
         except TemplateError as error:
             sources.problems.add(str(error), error.hint)
+        except ConfigError as error:
+            sources.problems.add(f"{said}: {error}", error.hint)
     return None
 
 
@@ -259,58 +255,20 @@ def _allow_duplicates(sources: Sources) -> bool:
     from bulkmail.message.header.addresses import is_same_for_all
     from bulkmail.settings.message_table import row_address
 
-    if sources.overrides.allow_duplicates or sources.file.recipients.allow_duplicates:
+    if sources.file.recipients.allow_duplicates:
         return True
     # Rows that all go to one address are meant to: there is nothing else for them to differ in.
     address = row_address(sources)
     return address is not None and is_same_for_all(address.text)
 
 
-def _header_row(sources: Sources) -> int:
-    recipients, typed = sources.file.recipients, sources.overrides.header_row
-    row = recipients.header_row if typed is None else typed
-    if row is None or row > 0:
-        return row or 0
-    place = "--header-row" if typed is not None else sources.place(("recipients", "header_row"))
-    sources.problems.add(f"{place}: {row} is not the number of a row", "write 1 for the first row, 2 for the second")
-    return 0
-
-
-def _check_encoding(sources: Sources, said: Said[str]) -> None:
-    try:
-        "".encode(said.value)
-    except (LookupError, ValueError):
-        sources.problems.add(f"{said}: is not an encoding", "write utf-8, cp1252, iso-8859-15 or utf-16")
-
-
 def _where(sources: Sources) -> str:
-    recipients, overrides = sources.file.recipients, sources.overrides
-    if overrides.to:
-        # A row made of a bare address has no fields: a condition would leave out the very person that was named.
-        if overrides.where is not None:
-            sources.problems.add("--where: chooses from a list, and --to names the people", "keep one of them")
-        return ""
-    said = sources.pick(("recipients", "where"), recipients.where, flag="--where", typed=overrides.where)
-    if said is None or not said.value.strip():
-        return ""
-    if fault := _expression_fault(said.value):
-        sources.problems.add(f"{said}: cannot be read: {fault}", "write for example country == 'AT' and age|int > 17")
-    return said.value
-
-
-def _expression_fault(text: str) -> str:
-    """What Jinja says against `text`.  Only parses: compiling would work out constants, and `9**9**9` takes ages."""
-    from jinja2 import Environment, TemplateSyntaxError
-    from jinja2.parser import Parser
-
-    try:
-        parser = Parser(Environment(autoescape=True), text, state="variable")
-        parser.parse_expression()
-    except TemplateSyntaxError as error:
-        return error.message or "it is not an expression"
-    except RecursionError:
-        return "it is nested too deeply"
-    return "" if parser.stream.eos else "there is something after its end"
+    if not sources.overrides.to:
+        return sources.file.recipients.where or ""
+    # A row made of a bare address has no fields: a condition would leave out the very person that was named.
+    if ("recipients", "where") in sources.flags:
+        sources.problems.add("--where: chooses from a list, and --to names the people", "keep one of them")
+    return ""
 
 
 def _suppress(sources: Sources, reader: FileReader) -> tuple[str, ...]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from bulkmail.model.errors import ConfigError
-from bulkmail.model.suppression import ALL_REASONS, SoftRule, SuppressionReason, SuppressionRules
-from bulkmail.settings.problems import Problems, Said, show
-from bulkmail.text import did_you_mean
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.suppression import ALL_REASONS, SuppressionReason, SuppressionRules
+from bulkmail.settings.problems import Problems
 
 if TYPE_CHECKING:
     from bulkmail.settings.layers import KeyPath, Sources
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 VARIABLE = "BULKMAIL_SUPPRESSIONS"
 FILE_NAME = "suppressions.db"
 USER_FILE = "config.toml"
-_NAMES = {reason.value: reason for reason in SuppressionReason}
-_UNSIGNED = {"soft": True, "ignore": False}
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class SuppressionSettings:
     """The list in `file` (None: `suppressions.db` in the state folder) and what a campaign applies of it.
 
+    `store` is the URL of a store in PostgreSQL whose list is used instead of a file, empty for none.
     `rules` say what puts an address on it.  `place` is where `apply` was written, for errors.
     """
 
@@ -37,12 +38,17 @@ class SuppressionSettings:
     apply: frozenset[SuppressionReason] = ALL_REASONS
     rules: SuppressionRules = field(default_factory=SuppressionRules)
     place: str = "[suppressions] apply"
+    store: str = ""
 
     def path(self, environ: Mapping[str, str] = os.environ) -> Path:
         """The list's file, absolute; it need not be there yet.  Raises `RuntimeError` where there is no home folder."""
         from bulkmail.outbox.ledger import state_folder
 
         return (self.file or state_folder(environ) / FILE_NAME).absolute()
+
+    def is_there(self) -> bool:
+        """Whether there is such a list.  Raises `RuntimeError` where there is no home folder."""
+        return bool(self.store) or self.path().exists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,7 @@ def load_suppressions(environ: Mapping[str, str] = os.environ) -> SuppressionSet
     problems = Problems()
     if not has_user_file(environ):  # most have none, and reading one imports pydantic
         return SuppressionSettings(Path(environ[VARIABLE]) if environ.get(VARIABLE) else None)
-    settings = _build([_user_table(environ, problems)], environ, problems)
+    settings = _build([_user_table(environ, problems)], environ)
     problems.raise_if_any(next_command="")
     return settings
 
@@ -77,7 +83,7 @@ def load_suppressions(environ: Mapping[str, str] = os.environ) -> SuppressionSet
 def build_suppressions(sources: Sources) -> SuppressionSettings:
     """The settings of one campaign: its own table, else the environment's, else the user's.  Faults are reported."""
     own = _OneTable(sources.file.suppressions, sources.path, sources)
-    return _build([own, _user_table(sources.environ, sources.problems)], sources.environ, sources.problems)
+    return _build([own, _user_table(sources.environ, sources.problems)], sources.environ)
 
 
 def has_user_file(environ: Mapping[str, str] = os.environ) -> bool:
@@ -119,31 +125,23 @@ def _user_table(environ: Mapping[str, str], problems: Problems) -> _OneTable:
     return _OneTable(file.suppressions, sources.path, sources)
 
 
-def _build(tables: list[_OneTable], environ: Mapping[str, str], problems: Problems) -> SuppressionSettings:
-    def said(key: str) -> Said[object] | None:
-        """The first that says something of `key`."""
-        found = (each.sources.pick(("suppressions", key), getattr(each.table, key)) for each in tables)
-        return next((each for each in found if each is not None), None)
+def _build(tables: list[_OneTable], environ: Mapping[str, str]) -> SuppressionSettings:
+    """What the first table says that says something of a key."""
+
+    def said(key: str, usual: T) -> T:
+        return next((getattr(each.table, key) for each in tables if key in each.table.model_fields_set), usual)
 
     rules, usual = SuppressionRules(), SuppressionSettings()
-    hard, soft, unsigned = said("hard"), said("soft"), said("unsigned")
-    if hard is not None and isinstance(hard.value, int) and not 0 <= hard.value <= 100:
-        problems.add(f"{hard}: is no number of bounces", "write 1, a number up to 100, or 0 for never")
-    counts_unproved = True
-    if unsigned is not None:
-        counts_unproved = _UNSIGNED.get(str(unsigned.value), True)
-        if unsigned.value not in _UNSIGNED:
-            problems.add(f"{unsigned}: is not known", 'write unsigned = "soft", or "ignore"')
-    applied = said("apply")
+    applied = next((each.sources for each in tables if "apply" in each.table.model_fields_set), None)
     return SuppressionSettings(
         file=_file(tables, environ),
-        apply=usual.apply if applied is None else _reasons(applied, problems),
+        apply=said("apply", usual.apply),
         rules=SuppressionRules(
-            hard=hard.value if hard is not None and isinstance(hard.value, int) else rules.hard,
-            soft=rules.soft if soft is None else _soft(soft, problems),
-            counts_unproved=counts_unproved,
+            hard=said("hard", rules.hard),
+            soft=said("soft", rules.soft),
+            counts_unproved=said("unsigned", rules.counts_unproved),
         ),
-        place=usual.place if applied is None else applied.place,
+        place=usual.place if applied is None else applied.place(("suppressions", "apply")),
     )
 
 
@@ -157,20 +155,3 @@ def _file(tables: list[_OneTable], environ: Mapping[str, str]) -> Path | None:
         if said := each.sources.pick(("suppressions", "file"), each.table.file):
             return resolve(said)
     return None
-
-
-def _reasons(said: Said[object], problems: Problems) -> frozenset[SuppressionReason]:
-    names = said.value if isinstance(said.value, list) else []
-    for name in names:
-        if name not in _NAMES:
-            fix = did_you_mean(str(name), _NAMES) or f"known are {', '.join(_NAMES)}"
-            problems.add(f"{said.place}: {show(str(name))} is not a reason to suppress an address", fix)
-    return frozenset(_NAMES[name] for name in names if name in _NAMES)
-
-
-def _soft(said: Said[object], problems: Problems) -> SoftRule | None:
-    try:
-        return SoftRule.parse(str(said.value))
-    except ConfigError as error:
-        problems.add(f"{said}: {error}", error.hint)
-        return None

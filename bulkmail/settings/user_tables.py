@@ -10,20 +10,17 @@ from typing import TYPE_CHECKING
 
 from bulkmail.mailbox.imap import Mailbox
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.relay import Secret
-from bulkmail.model.secret_source import SecretKind, SecretSource
-from bulkmail.settings.problems import Problems, Said, show
-from bulkmail.settings.secrets import LONGEST_SECRET, Wanted, named_sources, secret_at
-from bulkmail.text import did_you_mean
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.relay import Secret, SecretKind, SecretSource
+from bulkmail.settings.parsers import LISTEN, parse_listen
+from bulkmail.settings.problems import Problems, show
+from bulkmail.settings.secrets import LONGEST_SECRET, Wanted, one_place, secret_at
 
 if TYPE_CHECKING:
     from bulkmail.settings.layers import Sources
     from bulkmail.settings.schema import ServeTable
 
 
-LISTEN = "127.0.0.1:8025"
-PROVIDERS = ("ses", "mailgun", "postmark", "standard")
 _SHORTEST_KEY = 16  # bytes, as of a key that signs
 
 
@@ -58,14 +55,19 @@ def load_serving(
 
     problems = Problems()
     file, sources = open_user_file(path, environ, problems)
-    host, port = _address(listen or file.serve.listen or LISTEN, "--listen" if listen else "[serve] listen", problems)
+    host, port = file.serve.listen or parse_listen(LISTEN)
+    if listen:
+        try:
+            host, port = parse_listen(listen)
+        except ConfigError as error:
+            problems.add(f"{sources.typed('--listen', listen)}: {error}", error.hint)
     keys = _keys(file.serve, sources, environ, problems)
     hooks: list[HookSettings] = []
     for number, table in enumerate(file.webhook):
         place = sources.place(("webhook", number, "provider"))
-        if table.provider not in PROVIDERS:
-            near = did_you_mean(str(table.provider), PROVIDERS) or f"known are {', '.join(PROVIDERS)}"
-            problems.add(f"{place}: {show(str(table.provider or ''))} is no service whose reports can be read", near)
+        if table.provider is None:
+            if not {("webhook", number, "provider"), ("webhook", "provider")} & sources.broken:
+                problems.add(f"{sources.place(('webhook', number))}: names no provider", 'write provider = "ses"')
             continue
         if any(hook.provider == table.provider for hook in hooks):
             problems.add(f"{place}: {show(table.provider)} stands there twice", "keep one of them")
@@ -76,12 +78,10 @@ def load_serving(
                 hint = 'write topics = ["arn:aws:sns:eu-west-1:1234:ses-bounces"]'
                 problems.add(f"{place}: without topics a signature of any topic would do", hint)
         else:
-            found = named_sources(table, "secret", sources.home)
-            if len(found) != 1:
-                what = "says nowhere where its secret is" if not found else "says twice where its secret is"
-                problems.add(f"{place}: {what}", "write secret_env, secret_file or secret_command")
+            found = one_place(sources, ("webhook", number), table, "secret", is_needed=True)
+            if found is None:
                 continue
-            secret = _secret(found[0], place, environ, problems)
+            secret = _secret(found, place, environ, problems)
         hooks.append(HookSettings(table.provider, secret, tuple(table.topics)))
     if not keys and not hooks and not file.bounces and not len(problems):
         problems.add(
@@ -117,7 +117,7 @@ def _keys(serve: ServeTable, sources: Sources, environ: Mapping[str, str], probl
     ]
     if serve.key_command:
         place = sources.place(("serve", "key_command"))
-        keys.append(_secret(SecretSource(SecretKind.COMMAND, serve.key_command), place, environ, problems))
+        keys.append(_secret(serve.key_command, place, environ, problems))
     return [key for key in keys if key is not None]
 
 
@@ -153,15 +153,6 @@ def _secret(source: SecretSource, place: str, environ: Mapping[str, str], proble
     return Secret(text)
 
 
-def _address(text: str, place: str, problems: Problems) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 <= int(port) < 65_536:
-        said = Said(text, place, Path("."))
-        problems.add(f"{said}: is not an address to listen at", f"write {LISTEN}")
-        return "127.0.0.1", 0
-    return host.strip("[]"), int(port)
-
-
 @dataclass(frozen=True, slots=True)
 class BounceMailbox:
     """One mailbox: exactly one of `imap`, `maildir` and `mbox` is given.
@@ -191,32 +182,24 @@ def load_mailboxes(path: Path | None = None, *, environ: Mapping[str, str] = os.
     for number, table in enumerate(file.bounces):
         place = sources.place(("bounces", number))
         named = [name for name in ("imap", "maildir", "mbox") if getattr(table, name)]
-        if len(named) != 1:
+        if len(named) != 1 and not {("bounces", number, "imap"), ("bounces", "imap")} & sources.broken:
             what = "names no mailbox" if not named else f"names several mailboxes, {' and '.join(named)}"
             problems.add(
                 f"{place}: {what}", 'write imap = "imaps://USER@HOST", maildir or mbox; a [[bounces]] for each'
             )
             continue
-        passwords = named_sources(table, "password", sources.home)
-        if len(passwords) > 1 or (passwords and not table.imap):
-            what = "a password is for imap" if not table.imap else "says twice where the password is"
-            problems.add(
-                f"{place}: {what}", "keep one of password_env, password_file and password_command, beside imap"
-            )
-            continue
-        try:
-            imap = Mailbox.parse(table.imap) if table.imap else None
-        except ConfigError as error:
-            problems.add(f"{sources.place(('bounces', number, 'imap'))}: {error}", error.hint)
-            continue
+        password = one_place(sources, ("bounces", number), table, "password")
+        if password is not None and not table.imap:
+            fix = "keep one of password_env, password_file and password_command, beside imap"
+            problems.add(f"{place}: a password is for imap", fix)
         found.append(
             BounceMailbox(
-                imap=imap,
+                imap=table.imap,
                 maildir=sources.home / table.maildir if table.maildir else None,
                 mbox=sources.home / table.mbox if table.mbox else None,
                 folder=table.folder or "INBOX",
                 then=table.then or "keep",
-                password_from=passwords[0] if passwords else None,
+                password_from=password,
             )
         )
     problems.raise_if_any(next_command="bulkmail bounces")

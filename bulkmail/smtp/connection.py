@@ -9,13 +9,12 @@ import socket
 from collections.abc import Callable
 from typing import Self
 
-from bulkmail.smtp.dialogue import SessionRefused
-from bulkmail.smtp.envelopes import plain_envelope
 from bulkmail.smtp.opening import Access, Timeouts, check_requiretls, open_dialogue
 from bulkmail.smtp.peer_policy import CloseReason, PeerPolicy
 from bulkmail.smtp.protocol import Protocol
+from bulkmail.smtp.replies import SessionRefused
 from bulkmail.smtp.tap import TAP
-from bulkmail.smtp.transfer import Step, Transfer
+from bulkmail.smtp.transaction import Step, Transfer, plain_envelope
 from bulkmail.text import printable
 
 PROBE_PATIENCE = 30.0  # seconds; silence is an answer, too: it means no

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable
 from enum import Enum
 
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.outcome import Breakage
 from bulkmail.model.relay import Relay
-from bulkmail.model.reply import Breakage
-from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.envelopes import NO_WISHES, Wishes
+from bulkmail.smtp.replies import Capabilities
+from bulkmail.smtp.transaction import NO_WISHES, Wishes
 
 DEPTH = 8  # messages under way on a connection, where a relay allows several
 
@@ -53,6 +53,17 @@ class Trial(Enum):
     UNDER_WAY = "under way"  # one session has sent the probe
     PASSED = "passed"
     FAILED = "failed"
+
+
+class SessionState(Enum):
+    """How far the session has come."""
+
+    OPEN = "open"
+    PROBING = "probing"  # whether the server swallows a chunk that it refuses
+    ENDING = "ending"  # the server has said its last words: nothing is written, replies may still come
+    RESET_REFUSED = "reset refused"  # the same, as it would not forget a transaction
+    GOING_ON = "going on"  # the same, and it answers all the same
+    CLOSED = "closed"
 
 
 class CloseReason(Enum):

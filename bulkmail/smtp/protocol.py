@@ -10,16 +10,25 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from enum import Enum
 from itertools import chain
 
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_acceptance, make_reply
-from bulkmail.model.units import say_duration
-from bulkmail.smtp.content import CHUNK_END, TERMINATOR, chunk_pieces, short_content, wire_pieces
-from bulkmail.smtp.envelopes import mail_command, plain_envelope, rcpt_command, unsendable
-from bulkmail.smtp.peer_policy import Closed, CloseReason, Mode, PeerPolicy, Terms, Trial, Window
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage, make_acceptance, make_reply
+from bulkmail.model.quantities import say_duration
+from bulkmail.smtp.peer_policy import Closed, CloseReason, Mode, PeerPolicy, SessionState, Terms, Trial, Window
 from bulkmail.smtp.replies import RawReply, ReplyClass, ReplyError, ReplyParser, is_acceptance, is_go_ahead, is_turn
-from bulkmail.smtp.transfer import Step, Transfer
+from bulkmail.smtp.transaction import (
+    CHUNK_END,
+    TERMINATOR,
+    Step,
+    Transfer,
+    chunk_pieces,
+    mail_command,
+    plain_envelope,
+    rcpt_command,
+    short_content,
+    unsendable,
+    wire_pieces,
+)
 
 # A server that swallows the chunk of a refused BDAT answers 5xx, then 250 to RSET.  One that does not would take the
 # text of a message for commands; it answers 5xx to what is no command in between.
@@ -28,22 +37,10 @@ PROBE = b"BDAT 6 LAST\r\nXNOP\r\nRSET\r\n"
 _SMALL = 65_536  # bytes; so much is written at once
 _NOT_IMPLEMENTED = (500, 502, 504)
 
-
-class State(Enum):
-    """How far the session has come."""
-
-    OPEN = "open"
-    PROBING = "probing"  # whether the server swallows a chunk that it refuses
-    ENDING = "ending"  # the server has said its last words: nothing is written, replies may still come
-    RESET_REFUSED = "reset refused"  # the same, as it would not forget a transaction
-    GOING_ON = "going on"  # the same, and it answers all the same
-    CLOSED = "closed"
-
-
 # A member looked up by its class takes CPython 3.11 ten times as long as a name of this module.
 _PROBE, _FENCE, _RSET, _MAIL, _RCPT, _DATA, _BODY, _END, _EMPTY, _QUIT = Step
 _PLAIN, _PIPELINING, _CHUNKING, _DEEP = Mode
-_OPEN, _PROBING, _ENDING, _RESET_REFUSED, _GOING_ON, _CLOSED = State
+_OPEN, _PROBING, _ENDING, _RESET_REFUSED, _GOING_ON, _CLOSED = SessionState
 _AT_MAIL, _AT_BODY, _AT_END = Stage.MAIL, Stage.BODY, Stage.END
 
 _RESET = ((_RSET, b"RSET\r\n"),)

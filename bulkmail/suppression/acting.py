@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import sqlite3
+from typing import NamedTuple
 
 from bulkmail.model.feedback_event import FeedbackKind, Proof
 from bulkmail.model.suppression import (
@@ -19,6 +19,7 @@ from bulkmail.model.suppression import (
     is_provider_mistake,
     soft_until,
 )
+from bulkmail.suppression.tables import ListConnection
 
 _PUT = """
     INSERT INTO entry (digest, scope, reason, key, since, until, event, note, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -29,7 +30,7 @@ _PUT = """
 _CHANGE = "INSERT INTO change (at, digest, what, reason, scope, why, who) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
-def put(connection: sqlite3.Connection, entry: SuppressionEntry, *, why: str, who: str, now: float) -> bool:
+def put(connection: ListConnection, entry: SuppressionEntry, *, why: str, who: str, now: float) -> bool:
     """Puts `entry` on the list, with its change; False for one that is there and lasts as long."""
     found = connection.execute(
         "SELECT until FROM entry WHERE digest = ? AND scope = ? AND reason = ?",
@@ -39,7 +40,8 @@ def put(connection: sqlite3.Connection, entry: SuppressionEntry, *, why: str, wh
         lasts = float("inf") if found[0] is None else found[0]
         if lasts >= (float("inf") if entry.until is None else entry.until):
             return False
-    cursor = connection.execute(_CHANGE, (now, entry.digest, "added", entry.reason.value, entry.scope, why, who))
+    change = (now, entry.digest, "added", entry.reason.value, entry.scope, why, who)
+    (seq,) = connection.execute(f"{_CHANGE} RETURNING seq", change).fetchone()
     connection.execute(
         _PUT,
         (
@@ -51,17 +53,29 @@ def put(connection: sqlite3.Connection, entry: SuppressionEntry, *, why: str, wh
             entry.until,
             entry.event,
             entry.note,
-            cursor.lastrowid,
+            seq,
         ),
     )
     return found is None or found[0] <= now
 
 
-def act(connection: sqlite3.Connection, number: int, rules: SuppressionRules, *, now: float) -> None:
-    """Does what event `number`, just stored, asks for."""
-    counts_as, digest, key, at, proof, list_id, run, provider = connection.execute(
-        "SELECT counts_as, digest, key, at, proof, list_id, run, provider FROM event WHERE id = ?", (number,)
-    ).fetchone()
+class StoredAction(NamedTuple):
+    """What is kept of an event that may act; `counts_as` is empty for one that does not."""
+
+    number: int
+    counts_as: str
+    digest: bytes
+    key: str
+    at: float
+    proof: str
+    list_id: str
+    run: int | None
+    provider: str
+
+
+def act(connection: ListConnection, event: StoredAction, rules: SuppressionRules, *, now: float) -> None:
+    """Does what `event`, just stored, asks for."""
+    number, counts_as, digest, key, at, proof, list_id, run, provider = event
     if not counts_as:
         return
     kind = FeedbackKind(counts_as)
@@ -96,25 +110,25 @@ def act(connection: sqlite3.Connection, number: int, rules: SuppressionRules, *,
             suppress(SuppressionReason.SOFT, until=until)
 
 
-def _removed_at(connection: sqlite3.Connection, digest: bytes) -> float:
+def _removed_at(connection: ListConnection, digest: bytes) -> float:
     """When a person last took the address off the list; 0 for never."""
     query = "SELECT coalesce(max(at), 0) FROM change WHERE digest = ? AND what = 'removed'"
     return float(connection.execute(query, (digest,)).fetchone()[0])
 
 
-def _hard_bounces(connection: sqlite3.Connection, digest: bytes, since: float) -> int:
+def _hard_bounces(connection: ListConnection, digest: bytes, since: float) -> int:
     query = "SELECT count(*) FROM event WHERE digest = ? AND counts_as = 'hard' AND NOT held AND at > ?"
     return int(connection.execute(query, (digest, since)).fetchone()[0])
 
 
-def _is_one_of_many(connection: sqlite3.Connection, number: int, *, digest: bytes, run: int | None) -> bool:
+def _is_one_of_many(connection: ListConnection, number: int, *, digest: bytes, run: int | None) -> bool:
     """Whether its run has an unproved report about the address already: no need to count a flood of them each time."""
     query = "SELECT 1 FROM event WHERE digest = ? AND run = ? AND proof = 'address' AND id < ? LIMIT 1"
     return connection.execute(query, (digest, run, number)).fetchone() is not None
 
 
 def _soft_bounces(
-    connection: sqlite3.Connection, digest: bytes, since: float, *, counts_unproved: bool
+    connection: ListConnection, digest: bytes, since: float, *, counts_unproved: bool
 ) -> list[SoftBounce]:
     query = "SELECT at, run, proof FROM event WHERE digest = ? AND counts_as = 'soft' AND at > ?"
     found = (
@@ -127,7 +141,7 @@ def _soft_bounces(
 
 
 def _is_held(
-    connection: sqlite3.Connection,
+    connection: ListConnection,
     number: int,
     *,
     provider: str,
@@ -150,13 +164,13 @@ def _is_held(
         connection.execute("INSERT INTO mistake VALUES (?, ?, ?)", (run, provider, at))
         _hold_back(connection, provider=provider, run=run, after=at - MISTAKE_WINDOW, now=now)
     if _is_confirmed(connection, number, digest=digest, run=run, at=at):
-        connection.execute("UPDATE event SET kind = 'hard', held = 0 WHERE id = ?", (number,))
+        connection.execute("UPDATE event SET kind = 'hard', held = FALSE WHERE id = ?", (number,))
         return False
-    connection.execute("UPDATE event SET kind = 'unclear', held = 1 WHERE id = ?", (number,))
+    connection.execute("UPDATE event SET kind = 'unclear', held = TRUE WHERE id = ?", (number,))
     return True
 
 
-def _looks_like_mistake(connection: sqlite3.Connection, *, provider: str, run: int, proof: Proof, at: float) -> bool:
+def _looks_like_mistake(connection: ListConnection, *, provider: str, run: int, proof: Proof, at: float) -> bool:
     (hard,) = connection.execute(
         "SELECT count(*) FROM event WHERE provider = ? AND run = ? AND kind = 'hard' AND at > ? AND at <= ?",
         (provider, run, at - MISTAKE_WINDOW, at),
@@ -164,7 +178,7 @@ def _looks_like_mistake(connection: sqlite3.Connection, *, provider: str, run: i
     if hard <= MISTAKE_LEAST:
         return False
     # What comes back by mail is spread over the hours after the sending: there the whole run is what it is a share of.
-    after = at - MISTAKE_WINDOW if proof is Proof.SMTP else 0
+    after = int(at - MISTAKE_WINDOW) if proof is Proof.SMTP else 0
     (sent,) = connection.execute(
         "SELECT coalesce(sum(count), 0) FROM sent WHERE provider = ? AND run = ? AND slot + 600 > ?",
         (provider, run, after),
@@ -175,10 +189,10 @@ def _looks_like_mistake(connection: sqlite3.Connection, *, provider: str, run: i
     (usual_hard,) = connection.execute(
         "SELECT count(*) FROM event WHERE provider = ? AND run < ? AND kind = 'hard'", (provider, run)
     ).fetchone()
-    return is_provider_mistake(hard, sent, usual_hard=usual_hard, usual_sent=usual_sent)
+    return is_provider_mistake(hard, int(sent), usual_hard=usual_hard, usual_sent=int(usual_sent))
 
 
-def _hold_back(connection: sqlite3.Connection, *, provider: str, run: int, after: float, now: float) -> None:
+def _hold_back(connection: ListConnection, *, provider: str, run: int, after: float, now: float) -> None:
     """The hard bounces of the last hour are unclear, too, and what they put on the list comes off."""
     chosen = "SELECT id FROM event WHERE provider = ? AND run = ? AND kind = 'hard' AND at > ?"
     values = (provider, run, after)
@@ -188,10 +202,10 @@ def _hold_back(connection: sqlite3.Connection, *, provider: str, run: int, after
     ).fetchall()
     why = f"{provider} refused more addresses than can be true"
     connection.executemany(_CHANGE, [(now, digest, "held", reason, scope, why, "") for digest, reason, scope in taken])
-    connection.execute(f"UPDATE event SET kind = 'unclear', held = 1 WHERE id IN ({chosen})", values)
+    connection.execute(f"UPDATE event SET kind = 'unclear', held = TRUE WHERE id IN ({chosen})", values)
 
 
-def _is_confirmed(connection: sqlite3.Connection, number: int, *, digest: bytes, run: int, at: float) -> bool:
+def _is_confirmed(connection: ListConnection, number: int, *, digest: bytes, run: int, at: float) -> bool:
     """Whether a run of another day had the address refused as well, so that two campaigns say the same."""
     query = """
         SELECT 1 FROM event WHERE digest = ? AND id <> ? AND run <> ? AND (held OR kind = 'hard') AND at < ? LIMIT 1

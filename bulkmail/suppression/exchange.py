@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TextIO
 
 from bulkmail.model.errors import AddressError, ListError, SuppressionError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionReason, list_scope
-from bulkmail.outbox.reader import is_outbox
+from bulkmail.outbox.outbox_reader import is_outbox
 from bulkmail.recipients.screening import entry_key, read_entries
 from bulkmail.suppression.file import APPLICATION_ID, explained
 from bulkmail.suppression.ports import DIGEST_BYTES, Addition

@@ -1,4 +1,4 @@
-"""The file that keeps the suppression list: opened, checked, locked for a transaction, its errors in our words."""
+"""The suppression list in a file of SQLite: opened, checked, locked for a transaction, its errors in our words."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import secrets
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 from bulkmail.model.errors import OutboxError, SuppressionError
-from bulkmail.outbox.mounts import refuse_network
+from bulkmail.model.suppression import SuppressionRules
+from bulkmail.outbox.lock import refuse_network
+from bulkmail.suppression.store import Suppressions
+from bulkmail.suppression.tables import ListConnection
 
 VARIABLE = "BULKMAIL_SUPPRESSIONS"
 
@@ -56,7 +60,7 @@ class SuppressionFile:
             self._connection.close()
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[ListConnection]:
         """Alone with the connection, without a transaction."""
         with self._lock:
             try:
@@ -65,7 +69,36 @@ class SuppressionFile:
                 raise explained(error, self.path) from error
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def snapshot(self) -> Iterator[ListConnection]:
+        """The same in a transaction, in which each statement sees the same list."""
+        with self.reading() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("COMMIT")
+
+    def version(self) -> int:
+        """Another number whenever another connection wrote."""
+        with self.reading() as connection:
+            return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def shrink(self) -> None:
+        """Rewrites the file without its free pages."""
+        with self.reading() as connection:
+            connection.execute("VACUUM")
+
+    def copy_to(self, target: Path) -> None:
+        """A copy of the whole list, its secret included, in a new file for its owner's eyes only."""
+        try:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except OSError as error:
+            raise SuppressionError(f"{target} cannot be written: {error.strerror}", hint="name a new file") from error
+        with self.reading() as connection:
+            connection.execute("VACUUM INTO ?", (str(target),))
+
+    @contextmanager
+    def writing(self) -> Iterator[ListConnection]:
         """Alone with the file, in one transaction: committed at the end, rolled back by any exception."""
         with self.reading() as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -76,6 +109,22 @@ class SuppressionFile:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 raise
+
+
+class SqliteSuppressions(Suppressions):
+    """The list in the file at `path`, made if need be; `key` is the secret of a new one, by default a random one."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rules: SuppressionRules = SuppressionRules(),  # noqa: B008 - frozen
+        provider_of: Callable[[str], str] = str,
+        clock: Callable[[], float] = time.time,
+        key: bytes = b"",
+    ) -> None:
+        self.path = path
+        super().__init__(SuppressionFile(path, key=key), rules=rules, provider_of=provider_of, clock=clock)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -106,7 +155,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         raise explained(error, path) from error
 
 
-def _lay_down(connection: sqlite3.Connection, path: Path, key: bytes) -> None:
+def _lay_down(connection: ListConnection, path: Path, key: bytes) -> None:
     if not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

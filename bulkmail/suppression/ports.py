@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from bulkmail.model.feedback_event import EventSink, FeedbackEvent, FeedbackKind, ReadingPlaces, RunRegister
-from bulkmail.model.intake_duty import IntakeState
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.returned import ReturnedEvent
+from bulkmail.model.feedback_event import (
+    EventSink,
+    FeedbackEvent,
+    FeedbackKind,
+    IntakeState,
+    ReadingPlaces,
+    ReturnedEvent,
+    RunRegister,
+)
+from bulkmail.model.lazy import dataclass
 from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionPolicy, SuppressionReason
 
 DIGEST_BYTES = 16

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bulkmail.model.message import Envelope
+from bulkmail.model.delivery import Envelope
 from bulkmail.testing.answers import Answer, Drop, Hang, Lines, Reset, Slow, code
 from bulkmail.testing.logins import take_login
 from bulkmail.testing.scripted_connection import Gone, ScriptedConnection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bulkmail.cli.init import make_campaign
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.browser.conftest import Opened
 from tests.console.processes import Console, run_console
 from tests.outbox.making import LOST, OK, UNKNOWN
@@ -139,17 +142,18 @@ def test_way_from_an_empty_folder_to_a_rehearsal_takes_few_actions(
     page.get_by_role("button", name="Make the campaign").click()  # 3
     page.get_by_label("Subject", exact=True).fill("{{ name }}, the tulips are here")  # 4
     page.get_by_role("button", name="Save").click()  # 5
-    assert "Saved." in page.get_by_role("status").first.inner_text()
-    assert "Ann Li, the tulips are here" in page.locator("#preview").inner_text()
+    page.get_by_role("status").get_by_text("Saved.", exact=True).wait_for()
+    page.locator("#preview").get_by_text("Ann Li, the tulips are here").wait_for()
     page.get_by_role("link", name="Check", exact=True).first.click()  # 6
     page.get_by_role("button", name="Check", exact=True).click()  # 7
     page.get_by_text("Ready to send").wait_for()
     page.get_by_role("link", name="Rehearse and send", exact=True).click()  # 8
+    page.wait_for_url("**/start")
     assert page.get_by_role("button", name=re.compile("^Send to")).count() == 0
     page.get_by_role("button", name="Rehearse", exact=True).click()  # 9
     _wait_for_run(page)
     page.get_by_text("finished").first.wait_for()
-    assert "100 %" in page.locator("main").inner_text()
+    page.locator("main").get_by_text("100 %").first.wait_for()
     with page.expect_download() as download:
         page.get_by_role("link", name="Report").last.click()  # 10
     assert "Ann Li" in Path(download.value.path()).read_text("utf-8")
@@ -159,12 +163,8 @@ def test_way_from_an_empty_folder_to_a_rehearsal_takes_few_actions(
 
 
 def _wait_for_run(page: Page) -> None:
-    """Where a command takes long to begin, its own page comes first, and leads to the run."""
-    while "/j/" in page.url:
-        link = page.get_by_role("link", name="Show the run")
-        if link.count():
-            link.click()
-        page.wait_for_timeout(500)
+    """Where a command takes long to begin, its own page comes first, and goes on to the run by itself."""
+    page.wait_for_url("**/r/*", timeout=60_000)
 
 
 def test_way_is_gone_by_keyboard_alone(visit: Visit, empty: Console) -> None:
@@ -226,7 +226,10 @@ def test_draft_is_shown_as_it_is_typed_and_survives_a_closed_tab(visit: Visit, c
     assert page.get_by_label("Plain text").input_value() == "Dear friend{{ city }}"
     page.get_by_label("Plain text").fill("Dear {{ nmae }}")
     page.get_by_text("message.txt:1").wait_for()
-    assert frame.get_by_text("Dear friend").count()  # the last good message stays
+    frame.get_by_text("Dear friend").wait_for()  # the last good message stays
+    page.locator("#preview").get_by_role("link", name="Go to message.txt, line 1").click()
+    assert page.evaluate("document.activeElement.id") == "body-text"
+    assert page.get_by_label("Plain text").input_value() == "Dear {{ nmae }}"  # nothing typed is lost
     page.goto(console.address)
     page.goto(campaign)
     page.get_by_role("button", name="Restore it").click()
@@ -244,8 +247,8 @@ def test_hostile_message_does_nothing_in_its_frame(visit: Visit, console: Consol
         f"<p>Hello</p>{HARM.replace('src=x', 'src=https://tracker.example/x.gif')}<form action=https://evil.example><button>go</button></form>"
         "<img src=https://tracker.example/1.gif><style>@import 'https://evil.example/x.css';</style>"
     )
-    page.frame_locator("#preview iframe").get_by_text("Hello").wait_for()
-    page.wait_for_timeout(500)
+    page.frame_locator("#preview iframe").get_by_text("go").wait_for()
+    page.wait_for_timeout(500)  # what must not happen has time to
     assert page.title() != "harm"
     assert shown.surprises == []
 
@@ -258,3 +261,48 @@ def test_console_in_a_frame_of_another_page_stays_empty(chromium: Browser, conso
     page.wait_for_timeout(500)
     assert "Campaigns" not in page.frames[1].content()
     page.close()
+
+
+def test_finding_leads_to_its_line(visit: Visit, console: Console, folder: Path) -> None:
+    make_campaign("newsletter", folder / "broken")
+    (folder / "broken" / "message.txt").write_text("Dear friend,\n\n{{ nmae }}\n")
+    shown = visit(console, width=320)
+    page = shown.page
+    page.get_by_role("link", name="broken", exact=True).click()
+    page.get_by_role("link", name="Check", exact=True).first.click()
+    page.get_by_role("button", name="Check", exact=True).click()
+    page.get_by_role("link", name="Go to message.txt, line 3").click()
+    page.wait_for_url("**#body-text")
+    page.wait_for_function("document.activeElement.id === 'body-text'")
+    assert page.evaluate(_CHOSEN) == "{{ nmae }}"
+    shutil.rmtree(folder / "broken")
+
+
+_CHOSEN = """() => { const one = document.activeElement;
+  return one.value.slice(one.selectionStart, one.selectionEnd); }"""
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no-scripts"])
+def test_messages_in_doubt_are_decided_one_by_one(visit: Visit, elsewhere: Path, empty: Console, scripts: bool) -> None:
+    name = f"doubts-{scripts}".lower()
+    make_campaign("newsletter", elsewhere / name)
+    file = elsewhere / name / "runs" / f"{name}.outbox"
+    file.parent.mkdir()
+    with Outbox.create(file, campaign=None, settings={"name": name}) as outbox:
+        fill_outbox(outbox, [LOST, OK, LOST, LOST])
+    page = visit(empty, width=360, scripts=scripts).page
+    page.get_by_role("link", name="3 in doubt").click()
+    page.get_by_label("Count as accepted").check()
+    page.get_by_label("Those chosen below").check()
+    page.get_by_label("Row 1", exact=True).check()
+    page.get_by_label("Row 4", exact=True).check()
+    page.get_by_role("button", name="Decide").click()
+    page.get_by_text("1 message was sent, but").wait_for()
+    assert page.get_by_label("Row 3", exact=True).count() == 1
+    page.get_by_label("Count as rejected").check()
+    page.get_by_label("All 1").check()
+    page.get_by_role("button", name="Decide").click()
+    page.wait_for_url(re.compile("/r/[^/]*$"))
+    with OutboxReader.open(file) as reader:
+        assert reader.tally().by_status == {Status.ACCEPTED: 3, Status.REJECTED: 1}
+    shutil.rmtree(elsewhere / name)

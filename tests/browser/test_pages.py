@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bulkmail.model.campaign import Campaign, Template
-from bulkmail.model.message import Envelope, Message
-from bulkmail.model.status import Status
+from bulkmail.model.delivery import Envelope, Message
+from bulkmail.model.tally import Status
 from bulkmail.outbox.entries import AttemptRecord
 from bulkmail.preview.preview_page import Album
 from bulkmail.report.html import write_html

@@ -101,6 +101,7 @@ def findings(folder: Path, html: str, rows: str) -> list[dict[str, object]]:
     return found
 
 
+@pytest.mark.slow
 def test_cell_that_is_no_link_is_reported_by_column_and_row_however_late_it_comes(tmp_path: Path) -> None:
     rows = "email,url\n" + "".join(f"a{n}@example.com,https://example.com/{n}\n" for n in range(200))
     rows = rows.replace("https://example.com/133", "www.example.com/133")

@@ -22,10 +22,9 @@ from bulkmail.message.compose.composer import Composer, Rendered, TriedMessage
 from bulkmail.message.template.field_names import mentioned_names, printed_names
 from bulkmail.message.template.tags import Masked
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
-from bulkmail.model.intake_duty import MANY
+from bulkmail.model.feedback_event import MANY
 from bulkmail.model.recipient import Place, Recipient
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 
 MakeRecipient = Callable[..., Recipient]
 
@@ -354,7 +353,7 @@ def test_findings_come_the_gravest_first() -> None:
     campaign = make_campaign(text="{{ nmae }} lorem ipsum", sender="shop@gmail.com")
     composer = Composer(campaign, run_id="x")
     messages = MessageCheck()
-    from bulkmail.model.address import Address
+    from bulkmail.model.recipient import Address
 
     row = Recipient(Address.parse("info@a.example"), "", {"email": "x"}, Place("p.csv", 2))
     messages.bad_rows([(1, row)], composer)

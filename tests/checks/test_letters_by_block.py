@@ -15,10 +15,8 @@ from bulkmail.message.compose.bodies import linked_fields
 from bulkmail.message.compose.composer import Composer, TriedMessage
 from bulkmail.message.template.field_names import printed_names
 from bulkmail.message.template.rendering import referenced_names
-from bulkmail.model.address import Address
-from bulkmail.model.campaign import Campaign, Template, Unsubscribe
-from bulkmail.model.keys import Keys
-from bulkmail.model.recipient import Place, Recipient, StoredRow
+from bulkmail.model.campaign import Campaign, Keys, Template, Unsubscribe
+from bulkmail.model.recipient import Address, Place, Recipient, StoredRow
 from bulkmail.model.relay import Secret
 
 PLAIN = Campaign(
@@ -86,6 +84,7 @@ def check_of(campaign: Campaign, total: int) -> MessageCheck:
     return MessageCheck(names, printed=printed, linked=linked_fields(campaign), total=total, hidden={3, 5})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("campaign", CAMPAIGNS.values(), ids=CAMPAIGNS.keys())
 @given(made=rows, total=st.sampled_from([10, 100, 1_000, 10_000]), block=st.sampled_from([2, 5, 50]))
 def test_rows_tried_by_blocks_are_rows_tried_one_by_one(

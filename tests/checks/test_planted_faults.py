@@ -159,6 +159,7 @@ def check(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["check", *arguments], prog_name="bulkmail")
 
 
+@pytest.mark.slow
 def test_check_names_every_planted_fault_with_row_and_fix(shop: Path) -> None:
     result = check("shop", "--json")
     reported = json.loads(result.stdout)
@@ -191,6 +192,7 @@ def test_check_names_every_planted_fault_with_row_and_fix(shop: Path) -> None:
     assert (result.exit_code, reported["ready"]) == (0, True), "warnings do not keep the checks shut"
 
 
+@pytest.mark.slow
 def test_check_reports_it_in_eighty_columns_without_colours_in_a_pipe(shop: Path) -> None:
     result = check("shop")
     assert max(map(len, result.output.splitlines())) <= 80
@@ -201,6 +203,7 @@ def test_check_reports_it_in_eighty_columns_without_colours_in_a_pipe(shop: Path
     assert severities == sorted(severities, key=["error", "warning", "note"].index)
 
 
+@pytest.mark.slow
 def test_strict_refuses_what_only_warnings_speak_against(shop: Path) -> None:
     assert check("shop", "--strict").exit_code == 2
     codes = {check.code for check in CHECKS}
@@ -229,6 +232,7 @@ def test_ignore_knows_its_codes(shop: Path) -> None:
     assert "there is no check 'emty-field'; did you mean 'empty-field'?" in result.stderr
 
 
+@pytest.mark.slow
 def test_send_runs_the_same_gate(shop: Path) -> None:
     refused = CliRunner().invoke(main, ["send", "shop", "--strict", "--progress", "none"])
     assert refused.exit_code == 2

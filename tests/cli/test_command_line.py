@@ -255,6 +255,7 @@ def test_error_is_red_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, capsys
     assert capsys.readouterr().err == "error: no\n"
 
 
+@pytest.mark.slow
 def test_reader_that_goes_away_leaves_no_noise() -> None:
     """`bulkmail --help | true`, with help that does not fit into the pipe."""
     script = (

@@ -23,8 +23,8 @@ from bulkmail.cli import init as init_module
 from bulkmail.cli import main
 from bulkmail.cli.machine import JsonErrors
 from bulkmail.cli.running import password_prompt
-from bulkmail.model.reply import Reply, Stage
-from bulkmail.model.slowdown import Slowdown
+from bulkmail.model.outcome import Reply, Stage
+from bulkmail.model.shaper import Slowdown
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.report.slowdowns import recorded
 from bulkmail.settings.settings import load
@@ -82,6 +82,7 @@ def rehearsed(shop: Path) -> Path:
 # --- init -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_init_makes_a_campaign_that_rehearses_at_once(kind: str) -> None:
     result = run("init", "spring", "--kind", kind)
@@ -679,6 +680,7 @@ def test_report_goes_into_a_file(rehearsed: Path, name: str, more: list[str], be
         assert stat.S_IMODE(Path(name).stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 def test_report_is_coloured_on_a_terminal(rehearsed: Path) -> None:
     master, slave = os.openpty()
     command = [sys.executable, "-m", "bulkmail", "report", "shop"]
@@ -807,6 +809,7 @@ def test_sandbox_refuses_a_share_that_is_none() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_sandbox_reports_what_arrives_until_it_is_ended(here: Path, ending: signal.Signals) -> None:
     command = [sys.executable, "-m", "bulkmail", "sandbox", "--port", "0", "--maildir", "kept"]

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from bulkmail.cli import main
 from bulkmail.outbox.lock import Lock
 from bulkmail.report.report import Report
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import Addition
-from bulkmail.suppression.store import SqliteSuppressions
 from tests.e2e.commands import write_campaign
 
 PEOPLE = ["ann.secret@example.com", "bob@example.com", "cy@example.com"]

@@ -70,6 +70,7 @@ def at_the_end_of_a_run(campaign: Path, said: str) -> str:
     return done.stdout.rpartition("FOUND")[2].strip()
 
 
+@pytest.mark.slow
 def test_send_imports_nothing_that_the_run_does_not_use(campaign: Path) -> None:
     assert at_the_end_of_a_run(campaign, f"*sorted({set(UNUSED)!r} & sys.modules.keys())") == ""
 

@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bulkmail.cli import main
-from bulkmail.model.address import Address
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
+from bulkmail.model.recipient import Address
 from bulkmail.model.suppression import SuppressionReason
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import Addition, EntryQuery
-from bulkmail.suppression.store import SqliteSuppressions
 from tests.e2e.commands import write_campaign
 
 EVERYTHING = EntryQuery()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -18,12 +17,16 @@ from pathlib import Path
 import pytest
 
 from bulkmail.cluster.database import connect
-from bulkmail.cluster.loading import LoadedRow, load
-from bulkmail.cluster.reader import read_records
+from bulkmail.cluster.loading import load
+from bulkmail.cluster.reader import read_pages
 from bulkmail.cluster.session import expire
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
+from tests.chance import chance
+from tests.cluster.making import make_campaign, make_pages
 from tests.examples import IN_CI
 from tests.outbox.making import make_recipient
+
+pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).parents[2]
 ROWS = 200
@@ -86,7 +89,11 @@ async def statuses(url: str) -> dict[str, Status]:
     try:
         await expire(admin)
         campaign = await admin.fetchval("SELECT id FROM campaign")
-        return {record.address: record.status async for record in read_records(admin, campaign)}
+        return {
+            each.forward_path: Status(each.status)
+            async for page in read_pages(admin, url, campaign)
+            for each in page.deliveries
+        }
     finally:
         await admin.close()
 
@@ -96,7 +103,7 @@ def prepare(url: str) -> None:
 
     async def fill() -> None:
         admin = await connect(url)
-        await load(admin, url, "spring", (LoadedRow(make_recipient(n)) for n in range(1, ROWS + 1)))
+        await load(admin, url, make_campaign(), make_pages(make_recipient(n) for n in range(1, ROWS + 1)))
         await admin.close()
 
     asyncio.run(fill())
@@ -106,7 +113,7 @@ def suffer(
     url: str, log: Path, *, seed: int, marks: str, patience: float = 45.0
 ) -> tuple[Counter[str], dict[str, Status]]:
     """Sends the campaign by workers that are killed and stopped; how often each was taken, and what the store says."""
-    rng = random.Random(seed)
+    rng = chance(f"workers {seed}")
     prepare(url)
     with witness(log, seed) as port:
         workers = Workers(url, port, marks=marks)

@@ -7,16 +7,20 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from bulkmail.cluster import schema
 from bulkmail.cluster.database import StoreError, connect, shown, store_url
-from bulkmail.cluster.loading import LoadedRow, load
+from bulkmail.cluster.loading import load
 from bulkmail.model.errors import ConfigError
+from tests.cluster.making import make_campaign, make_pages
 from tests.outbox.making import make_recipient
 from tests.servers.postgresql import Database
+
+pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,20 +84,25 @@ async def test_two_administrators_at_once_make_one_store(postgresql: Database) -
 
 async def test_campaign_is_loaded_whole_or_not_at_all(database: str) -> None:
     connection = await connect(database)
-    rows = [LoadedRow(make_recipient(number), lane=number % 3) for number in range(1, 1_201)]
-    await load(connection, database, "spring", rows)
-    shards = await connection.fetch("SELECT lane, first_id, last_id FROM shard ORDER BY first_id")
-    assert [shard["first_id"] for shard in shards] == [1, *(shard["last_id"] + 1 for shard in shards[:-1])]
-    assert max(shard["last_id"] - shard["first_id"] for shard in shards) < 500
+    rows = [make_recipient(number) for number in range(1, 4_001)]
+    lanes = {number: number % 3 for number in range(1, 4_001)}
+    await load(connection, database, make_campaign(canary=20), make_pages(rows, lane_of=lanes, most=2_000))
+    shards = await connection.fetch(
+        "SELECT s.id, s.is_canary, d.id AS delivery FROM shard s JOIN delivery d ON d.campaign = s.campaign"
+        " AND d.lane = s.lane AND d.id BETWEEN s.first_id AND s.last_id ORDER BY d.id"
+    )
+    assert [shard["delivery"] for shard in shards] == list(range(1, 4_001)), "each delivery is in one shard"
+    assert max(Counter(shard["id"] for shard in shards).values()) == 500
+    assert [shard["delivery"] for shard in shards if shard["is_canary"]] == list(range(1, 21))
     with pytest.raises(StoreError, match="already"):
-        await load(connection, database, "spring", rows)
+        await load(connection, database, make_campaign(), make_pages(rows))
 
     def broken():  # type: ignore[no-untyped-def]
-        yield from rows[:50]
+        yield from make_pages(rows[:50])
         raise ValueError("the list ends in the middle")
 
     with pytest.raises(ValueError, match="in the middle"):
-        await load(connection, database, "autumn", broken())
+        await load(connection, database, make_campaign("autumn"), broken())
     assert await connection.fetchval("SELECT count(*) FROM campaign") == 1
     await connection.close()
 

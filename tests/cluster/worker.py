@@ -11,11 +11,9 @@ from collections.abc import Collection, Sequence
 
 from bulkmail.cluster.session import Session
 from bulkmail.cluster.store import ClusterStore
-from bulkmail.engine.contracts import Connection, Outlet
+from bulkmail.engine.contracts import Connection, Outlet, Plan
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan
-from bulkmail.model.job import Job, Mark, Release, Written
-from bulkmail.model.message import Envelope, Message
+from bulkmail.model.delivery import Envelope, Job, Mark, Message, Release, Written
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route

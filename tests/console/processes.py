@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
@@ -53,11 +53,13 @@ class Console:
 
 
 @contextmanager
-def run_console(folder: Path, state: Path) -> Iterator[Console]:
+def run_console(
+    folder: Path, state: Path, program: Sequence[str] = (sys.executable, "-m", "bulkmail")
+) -> Iterator[Console]:
     """The console over `folder`, on a free port."""
     environment = {**os.environ, "BULKMAIL_STATE_DIR": str(state), "XDG_CONFIG_HOME": str(state / "config")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "bulkmail", "console", "--no-open", "--port", "0"],
+        [*program, "console", "--no-open", "--port", "0"],
         cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     try:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.status import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.tally import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.console.processes import Console, run_console, write_list
 
 pytestmark = [pytest.mark.slow, pytest.mark.crash, pytest.mark.timeout(120)]
@@ -51,11 +51,11 @@ def wait_until_over(outbox: Path, rows: int, seconds: float = 90) -> None:
 
 
 @pytest.mark.parametrize("end", ["kill", "interrupt"])
-def test_run_goes_on_when_the_console_ends(root: Path, tmp_path: Path, end: str) -> None:
+def test_run_goes_on_when_the_console_ends(root: Path, tmp_path: Path, end: str, rng: random.Random) -> None:
     write_list(root / "spring" / "people.csv", ROWS)
     with run_console(root, tmp_path / "state") as console:
         outbox = begin(console, root)
-        time.sleep(random.uniform(0, 0.3))
+        time.sleep(rng.uniform(0, 0.3))
         if end == "kill":
             console.kill()
         else:

@@ -11,12 +11,12 @@ import pytest
 
 from bulkmail.console.commands import Commands
 from bulkmail.console.run_view import WORDS
-from bulkmail.model.delivery import Status
-from bulkmail.model.reply import Fault, Reply, Stage
+from bulkmail.model.outcome import Fault, Reply, Stage
 from bulkmail.model.suppression import SuppressionReason
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import Addition
-from bulkmail.suppression.store import SqliteSuppressions
 from tests.console.asking import Asker
 from tests.outbox.making import LOST, OK, UNKNOWN, due, send
 from tests.report.making import fill_outbox
@@ -100,6 +100,7 @@ async def test_row_shows_every_try_in_the_servers_words(console: Asker, outbox: 
     assert "Graz" in text
 
 
+@pytest.mark.slow
 async def test_buttons_start_the_commands_of_a_terminal(
     console: Asker, outbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,14 +118,36 @@ async def test_buttons_start_the_commands_of_a_terminal(
         ("stop", {"now": "1"}, ["stop", shown, "--now"]),
         ("resume", {}, ["resume", shown, "--yes"]),
         ("resume", {"password": "secret"}, ["resume", shown, "--yes", "--password-stdin"]),
-        ("doubt", {"choice": "retry"}, ["resume", shown, "--yes", "--in-doubt", "retry"]),
+        ("doubt", {"choice": "retry", "which": "all"}, ["reconcile", shown, "--as", "retry"]),
+        (
+            "doubt",
+            {"choice": "accepted", "which": "some", "row": "5"},
+            ["reconcile", shown, "--as", "accepted", "--rows", "5"],
+        ),
+        (
+            "mailbox",
+            {"imap": "imaps://me@mail.example.com", "folder": "", "password": "secret"},
+            ["reconcile", shown, "--imap", "imaps://me@mail.example.com", "--folder", "Sent", "--password-stdin"],
+        ),
         ("cancel", {"confirm": "cancel"}, ["cancel", shown, "--yes"]),
     ):
         answer = await console.post(f"{run}/{path}", fields)
         assert answer.status == 303
         assert started.pop() == (words, "password" in fields)
         await asyncio.sleep(0.3)
-    for path, fields in (("doubt", {}), ("doubt", {"choice": "x"}), ("cancel", {}), ("cancel", {"confirm": "yes"})):
+    for path, fields in (
+        ("doubt", {}),
+        ("doubt", {"choice": "x", "which": "all"}),
+        ("doubt", {"choice": "retry"}),
+        ("doubt", {"choice": "retry", "which": "some"}),
+        ("doubt", {"choice": "retry", "which": "some", "row": "--as"}),
+        ("mailbox", {}),
+        ("mailbox", {"imap": "imaps://me:secret@mail.example.com"}),
+        ("mailbox", {"imap": "file:///x"}),
+        ("log", {}),
+        ("cancel", {}),
+        ("cancel", {"confirm": "yes"}),
+    ):
         assert (await console.post(f"{run}/{path}", fields)).status == 400
     campaign = re.findall(r'href="(/c/[^"/]+)"', (await console.get("/")).text)[0]
     for path, fields, words in (

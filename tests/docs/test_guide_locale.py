@@ -7,8 +7,7 @@ from pathlib import Path
 
 from bulkmail.mailing.library import compose
 from bulkmail.message.compose.composer import Composer
-from bulkmail.model.address import Address
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from bulkmail.mailing.notifying import VERSION, NotifiedRun, make_notification
 from bulkmail.model.notification import NotifyEvent
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.settings.schema import read_user_file
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")

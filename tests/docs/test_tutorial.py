@@ -1,7 +1,7 @@
 """docs/tutorial.md is what happens: its files are written, its commands run in order, its output compared.
 
-A block `toml FILE` is a file, `diff FILE` a line of it that is changed, `console` are commands and what they say,
-`console second terminal` is a server that runs until `^C`.  A question is answered as the page answers it.
+A block with the title of a file is that file, or of `diff` a line of it that is changed; `console` are commands and
+what they say, with the title "second terminal" a server that runs until `^C`.  A question is answered as on the page.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ pty = pytest.importorskip("pty")
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
 PORT = "2525"  # on the page; the test takes one that is free
-_BLOCK = re.compile(r"^```(?P<language>\w+) ?(?P<about>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(
+    r"^```(?P<language>\w+)(?: title=\"(?P<about>[^\"]*)\")?\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 _ANSWER = re.compile(r"\[y/N\]: (\w+)$", re.MULTILINE)
 # What may differ from one run to the next, and nothing else.
 _CHANCES = (

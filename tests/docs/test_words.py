@@ -16,7 +16,7 @@ FIELD = re.compile(r"octet-stream")
 ALLOWED = (
     "bulkmail/model/lexicon.py",  # patterns over servers' replies, and comments on them
     "bulkmail/model/wording.py",  # the same
-    "bulkmail/model/subjects.py",  # the same
+    "bulkmail/model/wording.py",  # the same
     "bulkmail/data/bounces.toml",  # the same
     "bulkmail/data/replies.toml",  # the same
     "bulkmail/data/mailbox_providers.toml",  # comments on sources

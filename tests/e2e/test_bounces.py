@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from bulkmail.message.unsubscribe import make_token
-from bulkmail.model.address import Address
+from bulkmail.model.recipient import Address
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import Result, run, start, write_campaign
 from tests.feedback import mails
+
+pytestmark = pytest.mark.slow
 
 PEOPLE = [f"p{n}@example.org" for n in range(6)]
 

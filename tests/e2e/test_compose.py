@@ -16,6 +16,8 @@ from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run
 from tests.e2e.test_terminal import Terminal
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "Canary-7-correct-horse"
 
 

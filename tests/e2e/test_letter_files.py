@@ -11,6 +11,8 @@ from click.testing import CliRunner
 
 from bulkmail.cli import main
 
+pytestmark = pytest.mark.slow
+
 DATABASE = 'email,name,number\nmyself@example.org,"Myself",17\nbob@example.com,"Bob",42\n'
 HEAD = "TO: {{email}}\nSUBJECT: Testing\nFROM: My Self <myself@example.org>\n"
 

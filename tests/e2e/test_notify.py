@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from bulkmail.mailing import run_watch
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import Hang, ScriptedRelay
 from tests.e2e.commands import Result, run, start, write_campaign
+
+pytestmark = pytest.mark.slow
 
 PEOPLE = [f"p{n}@example.com" for n in range(5)]
 SCRIPT = "import json, sys; open(sys.argv[1], 'a').write(json.dumps(json.load(sys.stdin)) + chr(10))"

@@ -12,6 +12,8 @@ import pytest
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run, start, write_campaign
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = [f"p{n}@example.com" for n in range(10)]
 THOUSAND = [f"p{n}@example.com" for n in range(1000)]
 

@@ -21,6 +21,8 @@ from tests.servers.postfix import run_postfix
 from tests.servers.verifiers import judged_by_spamassassin, verified_by_opendkim
 from tests.signing import ED25519, RSA
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = Path(__file__).parents[2] / "samples"
 NAMES = ["Ann", "José", "Łukasz", "Ольга", "佐藤", "محمد", "Zoë"]
 

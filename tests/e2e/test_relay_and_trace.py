@@ -14,6 +14,8 @@ import trustme
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run, write_campaign
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = [f"p{n}@example.com" for n in range(5)]
 PASSWORD = "Canary-7-correct-horse"
 

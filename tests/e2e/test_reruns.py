@@ -9,10 +9,12 @@ from contextlib import closing
 
 import pytest
 
-from bulkmail.model.status import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.tally import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run, write_campaign, write_list
+
+pytestmark = pytest.mark.slow
 
 PEOPLE = [f"p{n}@example.com" for n in range(6)]
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from bulkmail.testing import Late, ScriptedRelay
 from tests.e2e.commands import run, start, write_campaign
+
+pytestmark = pytest.mark.slow
 
 BUSY = "451 4.7.28 our system has detected an unusual rate of mail"
 

@@ -10,7 +10,7 @@ import pytest
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run, start, write_campaign
 
-pytestmark = pytest.mark.timeout(120)  # several processes, on a busy machine
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]  # several processes, on a busy machine
 
 PEOPLE = [f"p{n}@example.com" for n in range(80)]
 

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import trustme
 
-from bulkmail.model.status import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.tally import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import Hang, Late, ScriptedRelay
 from tests.e2e.commands import environment, run, start, write_campaign
+
+pytestmark = pytest.mark.slow
 
 pty = pytest.importorskip("pty")
 

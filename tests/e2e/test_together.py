@@ -10,6 +10,8 @@ from bulkmail.report.report import Report
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run, write_campaign
 
+pytestmark = pytest.mark.slow
+
 MESSAGE = ["--from", "me@example.com", "--subject", "Dinner", "--text", "-"]
 
 

@@ -11,6 +11,8 @@ from bulkmail.message.unsubscribe import read_unsubscribe
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run, write_campaign
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = [f"p{n}@example.com" for n in range(5)]
 KEY = "k" * 64
 

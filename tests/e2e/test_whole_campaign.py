@@ -13,6 +13,8 @@ from tests.e2e.commands import Result, run, write_campaign
 from tests.e2e.test_bounces import bounce
 from tests.feedback import mails
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = ["ann@example.org", "bob@exmaple.org", "eve@example.org", "gone@example.org"]
 
 

@@ -8,14 +8,11 @@ from typing import Any
 
 import pytest
 
-from bulkmail.engine.contracts import Connection, Ending, Event, Outlet
+from bulkmail.engine.contracts import Connection, Ending, Event, Outlet, Plan
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan
-from bulkmail.model.address import Address
-from bulkmail.model.job import Job
-from bulkmail.model.message import Envelope, Message
+from bulkmail.model.delivery import Envelope, Job, Message
 from bulkmail.model.pace import Pace
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Relay, Tls
 from bulkmail.model.route import Route
 from bulkmail.outbox.outbox import Entry, Outbox

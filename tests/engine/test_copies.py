@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from bulkmail.engine.contracts import Outlet
+from bulkmail.engine.contracts import Outlet, Plan
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan
-from bulkmail.model.address import Address
-from bulkmail.model.job import Mark
-from bulkmail.model.message import Envelope, Message
+from bulkmail.model.delivery import Envelope, Mark, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Relay
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
@@ -197,7 +194,7 @@ async def test_limit_counts_copies(rows, run, events):
 async def test_more_copies_than_a_transaction_holds_go_in_several(rows, run, events):
     rows(2, 26)  # as many as there are messages
     async with ScriptedRelay(extensions=PIPED) as relay:
-        import bulkmail.engine.worker as worker
+        import bulkmail.engine.engine as worker
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(worker, "MOST_COPIES", 10)

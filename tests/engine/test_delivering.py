@@ -8,10 +8,9 @@ import pytest
 
 from bulkmail.engine.contracts import ResultBatch
 from bulkmail.model.errors import RelayError
-from bulkmail.model.opening import OpeningBudget
 from bulkmail.model.pace import Pace
-from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.status import Status
+from bulkmail.model.retry import OpeningBudget, RetryPolicy
+from bulkmail.model.tally import Status
 from bulkmail.testing import Drop, Hang, Late, Reset, ScriptedRelay
 from tests.connections import results_of
 
@@ -118,6 +117,7 @@ async def test_connection_lost_before_the_end_is_tried_again_and_sent_once(peopl
     assert paths_of(relay) == sorted(addresses)
 
 
+@pytest.mark.slow
 async def test_no_answer_to_the_end_is_in_doubt_and_not_tried_again(people, make_engine, outbox):
     people(12)
     async with ScriptedRelay(end=[Drop(keeps=True), Drop()]) as relay:

@@ -7,7 +7,7 @@ import pytest
 from bulkmail.engine.contracts import Notice
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.settings.presets import known_feedback
 from bulkmail.testing import Drop, Late, ScriptedRelay
 from bulkmail.testing.answers import Lines

@@ -10,7 +10,7 @@ import pytest
 
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.sandbox.lines import NullLine
 from bulkmail.testing import ManualClock, ScriptedRelay
 

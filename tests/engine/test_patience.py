@@ -7,14 +7,14 @@ import asyncio
 import pytest
 
 from bulkmail.model.errors import RelayError, SendingPaused
-from bulkmail.model.hold import Hold
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.pace import Pace
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import Backoff
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
+from bulkmail.model.timing import Hold
 from bulkmail.sandbox.lines import NullLine
 from bulkmail.settings.presets import known_feedback
-from bulkmail.smtp.dialogue import SessionRefused
+from bulkmail.smtp.replies import SessionRefused
 from bulkmail.testing import ManualClock
 
 FEEDBACK = known_feedback()

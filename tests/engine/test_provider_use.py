@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.engine.provider_use import ProviderUse, SessionUse
+from bulkmail.engine.relay_state import ProviderUse, SessionUse
 
 RELAY: Any = None
 LIMITS = {"google": 2, "gmx": 1, "shop.example": None}

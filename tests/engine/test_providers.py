@@ -12,18 +12,17 @@ import anyio.lowlevel
 import pytest
 
 from bulkmail.engine.contracts import Notice, Slowed
-from bulkmail.model.address import Address
 from bulkmail.model.breaker import BreakerLimits
-from bulkmail.model.feedback import Feedback
-from bulkmail.model.mailbox_provider import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.outcome import Scope, throttle
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
-from bulkmail.model.recipient import Place, Recipient
-from bulkmail.model.status import Status
+from bulkmail.model.recipient import Address, Place, Recipient
+from bulkmail.model.route import MailboxProvider, MailboxProviders, ProviderLimits
+from bulkmail.model.shaper import Feedback
+from bulkmail.model.tally import Status
 from bulkmail.model.verdict import Rule
 from bulkmail.outbox.outbox import Entry
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.presets import known_feedback, known_providers
 from bulkmail.testing import Late, ScriptedRelay
 
@@ -116,6 +115,7 @@ async def test_provider_that_complains_again_after_its_rest_pauses_longer(mixed,
     assert outbox.tally().by_status == {Status.ACCEPTED: 3}
 
 
+@pytest.mark.slow
 async def test_sessions_that_come_back_are_shown(people, run, outbox, events):
     people(450)
     asked = []
@@ -143,6 +143,7 @@ async def test_domain_that_is_no_ones_is_held_alone_too(mixed, run, outbox):
     assert accepted(outbox, "one.example") == 0
 
 
+@pytest.mark.slow
 async def test_provider_goes_on_when_its_rest_is_over(mixed, run, outbox):
     providers = mixed(5, "gmail.com", "gmx.de")
     asked = Counter()
@@ -179,6 +180,7 @@ def _limited(name, rate=None, connections=None, messages=None):
     return MailboxProvider(name, limits=ProviderLimits(rate, connections, messages))
 
 
+@pytest.mark.slow
 async def test_rate_of_a_provider_is_waited_for_by_a_run_that_waits_for_nothing_else(mixed, run, outbox):
     providers = mixed(3, "gmail.com", "small.example")
     lanes = replace(LANES.with_provider(_limited("google", Rate(0.7))), other=ProviderLimits(Rate(0.8)))
@@ -224,6 +226,7 @@ async def test_session_carries_no_more_messages_of_a_provider_than_it_may(mixed,
     assert outbox.tally().by_status == {Status.ACCEPTED: 10}
 
 
+@pytest.mark.slow
 async def test_server_that_throttles_is_met_at_its_own_speed(people, run, outbox):
     """Forty a second, and not one more: no one is lost, and few are asked in vain."""
     people(200)

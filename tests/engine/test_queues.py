@@ -7,8 +7,8 @@ import random
 from msgspec.structs import replace
 
 from bulkmail.engine.queues import BATCH, Queues
-from bulkmail.model.delivery import Attempt, Status
-from bulkmail.model.job import Settlement
+from bulkmail.model.delivery import Attempt, Settlement
+from bulkmail.model.tally import Status
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.sending import OutboxStore
 from tests.outbox.making import BUSY, OK

@@ -12,7 +12,7 @@ from bulkmail.engine.contracts import Slowed
 from bulkmail.model.errors import RelayError, SendingPaused
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import Backoff, RetryPolicy
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.settings.presets import known_feedback
 from bulkmail.testing import Hang, ScriptedRelay
 
@@ -62,6 +62,7 @@ async def test_refusal_of_us_stops_the_run_and_says_what_to_do(people, run, outb
     assert len(seen) == min(number, 3)  # those under way are more where several sessions are open
 
 
+@pytest.mark.slow
 async def test_refusals_of_us_in_between_end_with_these_rows_alone_pending(people, run, outbox):
     people(40)
     async with ScriptedRelay(rcpt=lambda path: RELAYING if path.startswith(("p7@", "p20@")) else None) as relay:
@@ -70,6 +71,7 @@ async def test_refusals_of_us_in_between_end_with_these_rows_alone_pending(peopl
     assert outbox.tally().by_status == {Status.ACCEPTED: 38, Status.PENDING: 2}
 
 
+@pytest.mark.slow
 async def test_rows_that_were_refused_because_of_us_get_the_message_once_the_server_is_repaired(people, run, outbox):
     people(12)
     async with ScriptedRelay(rcpt=RELAYING) as relay:
@@ -102,6 +104,7 @@ async def test_temporary_refusal_of_us_is_tried_again_by_one_message_at_a_time(p
     assert outbox.tally().by_status == {Status.PENDING: 30}
 
 
+@pytest.mark.slow
 async def test_run_goes_on_with_all_sessions_when_a_message_is_accepted_again(people, run, outbox):
     people(30)
     asked = []

@@ -8,16 +8,15 @@ from collections import Counter
 import anyio
 import pytest
 
-from bulkmail.engine.contracts import Notice, Outlet
+from bulkmail.engine.contracts import Notice, Outlet, Plan
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan
 from bulkmail.model.errors import RelayError
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Relay
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.sending import OutboxStore
 from bulkmail.testing import Drop, Hang, Late, ManualClock, ScriptedRelay
 from tests.connections import Single, results_of
@@ -58,6 +57,7 @@ def notices(events):
     return [event.text for event in events if isinstance(event, Notice)]
 
 
+@pytest.mark.slow
 async def test_equal_relays_take_shares_of_their_weight(people, make_run, outbox, events):
     addresses = people(800)
     async with ScriptedRelay() as one, ScriptedRelay() as other:
@@ -101,6 +101,7 @@ async def test_relay_of_lower_priority_gets_nothing_while_the_better_one_takes_a
     assert spare.sessions == 0
 
 
+@pytest.mark.slow
 async def test_relay_that_dies_in_the_middle_drains_to_the_spare(people, make_run, outbox, events):
     addresses = people(400)
     async with ScriptedRelay() as best, ScriptedRelay() as spare:
@@ -124,6 +125,7 @@ async def stop_after(relay, number):
     await relay.stop()
 
 
+@pytest.mark.slow
 async def test_relay_that_comes_back_is_used_again(people, make_run, outbox, events):
     people(600)
     refused = []

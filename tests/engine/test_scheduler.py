@@ -6,26 +6,22 @@ import asyncio
 import math
 from dataclasses import dataclass, replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkmail.engine.account import Account
-from bulkmail.engine.contracts import Outlet
-from bulkmail.engine.plan import Plan, make_shaper
-from bulkmail.engine.provider_use import SessionUse
-from bulkmail.engine.relay_state import RelayState
+from bulkmail.engine.contracts import Outlet, Plan, make_shaper
+from bulkmail.engine.relay_state import Account, RelayState, SessionUse
 from bulkmail.engine.scheduler import Booking, Scheduler
-from bulkmail.model.address import Address
-from bulkmail.model.feedback import ThrottleDecision
-from bulkmail.model.hold import Hold
-from bulkmail.model.mailbox_provider import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.outcome import Effect, Scope, throttle
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Relay
-from bulkmail.model.route import Route
-from bulkmail.model.status import Status
+from bulkmail.model.route import MailboxProvider, MailboxProviders, ProviderLimits, Route
+from bulkmail.model.shaper import ThrottleDecision
+from bulkmail.model.tally import Status
+from bulkmail.model.timing import Hold
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.sending import OutboxStore
 from bulkmail.testing import ManualClock
@@ -302,6 +298,7 @@ async def finish(trial: Trial) -> None:
     assert all(isinstance(trial.take(session), Hold) for session in trial.sessions)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(LIMITS, EVENTS)
 def test_all_that_was_booked_went_or_was_given_back_and_no_hold_is_silent(

@@ -11,7 +11,7 @@ import pytest
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Relay, Secret
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.testing import Hang, Late, ScriptedRelay
 from tests.connections import Single

@@ -12,16 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bulkmail.engine.contracts import DeliveryResult, Ending, Notice, Outlet
+from bulkmail.engine.contracts import DeliveryResult, Ending, Notice, Outlet, Plan
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan
-from bulkmail.model.address import Address
-from bulkmail.model.hold import Hold
 from bulkmail.model.pace import Pace
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.route import Route
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
+from bulkmail.model.timing import Hold
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.sending import OutboxStore
 from bulkmail.settings.presets import known_feedback
@@ -285,6 +283,7 @@ def check_budget(trial: Trial) -> None:
         assert sum(begin <= at < begin + 60 for at in fruitless) <= 6 + (5 if fruitful else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @settings(max_examples=150 if IN_CI else 15, suppress_health_check=[HealthCheck.too_slow])
 @given(
@@ -316,6 +315,7 @@ async def test_probe_costs_at_most_one_session(answer: str) -> None:
     assert sum("from now on messages go there by DATA instead of BDAT" in text for text in notices) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("connections", [1, 10])
 @pytest.mark.parametrize(
     "answer",
@@ -359,6 +359,7 @@ async def test_patience_ends_when_it_says(patience: float) -> None:
     assert trial.events_of(Hold)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1, 5])
 async def test_session_that_ends_after_that_many_messages_is_left_before(most: int) -> None:
     answer = "421 Service not available, closing transmission channel."

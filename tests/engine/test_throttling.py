@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from bulkmail.engine.contracts import Slowed
-from bulkmail.engine.provider_use import ProviderUse
-from bulkmail.engine.throttling import Throttling
+from bulkmail.engine.relay_state import ProviderUse, Throttling
 from bulkmail.model import shaper as shapers
-from bulkmail.model.mailbox_provider import MailboxProviders
-from bulkmail.model.reply import Reply, Stage
+from bulkmail.model.outcome import Reply, Stage
+from bulkmail.model.route import MailboxProviders
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.timing import PROVIDERS_FORGOTTEN_EVERY, SAME_NOTICE_AFTER
 from bulkmail.settings.presets import known_feedback

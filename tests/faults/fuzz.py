@@ -30,9 +30,9 @@ with atheris.instrument_imports(include=["bulkmail", "jinja2"]):
     pass
     pass
     pass
-    from bulkmail.model.address import Address
     from bulkmail.model.campaign import Template
     from bulkmail.model.errors import ListError, TemplateError
+    from bulkmail.model.recipient import Address
     from bulkmail.recipients.list_reading import ListOptions, Reading
     from bulkmail.recipients.list_source import read_list
     from bulkmail.recipients.streams import Opened

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bulkmail.model.status import Status
-from bulkmail.outbox.reader import OutboxReader
-from bulkmail.outbox.store import put_in_order
+from bulkmail.model.tally import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.sqlite_file import put_in_order
 from bulkmail.outbox.turns import Turns
 from tests.e2e.commands import write_campaign
 

@@ -13,24 +13,23 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.address import Address
-from bulkmail.model.status import Status
-from bulkmail.model.variants import parse_variants, variant_of
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.recipient import Address, parse_variants, variant_of
+from bulkmail.model.tally import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
+from tests.chance import SEED
 from tests.e2e.commands import run, start
 from tests.faults.oracle import hold, make_campaign, witness
 from tests.faults.test_kill import KILLS, kill_at, when
+
+pytestmark = pytest.mark.crash
 
 WANTED = KILLS if "BULKMAIL_KILLS" in os.environ else 4
 VARIANTS = parse_variants({"a": 2, "b": 1})
 
 
-@pytest.mark.crash
-@pytest.mark.slow
 @pytest.mark.timeout(120 + WANTED * 20)
-async def test_killed_at_any_instant_threads_and_variants_stay(tmp_path: Path) -> None:
-    seed = random.randrange(1 << 32)
-    rng, people = random.Random(seed), [f"p{n}@example.com" for n in range(400)]
+async def test_killed_at_any_instant_threads_and_variants_stay(tmp_path: Path, rng: random.Random) -> None:
+    people = [f"p{n}@example.com" for n in range(400)]
     first = make_campaign(tmp_path / "first", people)
     async with witness(tmp_path / "log", syncs=False) as seen:
         sent = await run("send", first, "--yes", "--relay", seen.url(4), cwd=tmp_path)
@@ -40,7 +39,7 @@ async def test_killed_at_any_instant_threads_and_variants_stay(tmp_path: Path) -
     kills, number = 0, 0
     while kills < WANTED:
         kills += await kill_through_a_follow_up(
-            tmp_path / str(number), rng, ids, wanted=WANTED - kills, said=f"seed {seed}"
+            tmp_path / str(number), rng, ids, wanted=WANTED - kills, said=f"seed {SEED}"
         )
         number += 1
 

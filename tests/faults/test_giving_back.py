@@ -12,6 +12,8 @@ import pytest
 from bulkmail.testing import Hang, ScriptedRelay
 from tests.e2e.commands import run, start, write_campaign
 
+pytestmark = pytest.mark.crash
+
 REFUSAL = "550 5.7.1 Message looks like spam"
 
 
@@ -26,7 +28,6 @@ def rejections(outbox: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM attempt WHERE code = 550").fetchone()[0])
 
 
-@pytest.mark.crash
 @pytest.mark.parametrize(
     ("number", "settings", "refused"),
     [(60, "", 20), (12, "", 5), (40, "canary = 5", 5)],

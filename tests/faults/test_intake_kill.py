@@ -53,8 +53,8 @@ async def bounced(folder: Path, state: Path, people: list[str]) -> dict[str, byt
     }
 
 
-async def test_intake_can_be_killed_at_any_instant(tmp_path: Path) -> None:
-    maildir, state, rng = tmp_path / "Maildir", tmp_path / "state", random.Random(4)
+async def test_intake_can_be_killed_at_any_instant(tmp_path: Path, rng: random.Random) -> None:
+    maildir, state = tmp_path / "Maildir", tmp_path / "state"
     people = [f"p{number}@example.org" for number in range(MAILS)]
     everyone = set(people)
     for name in ("new", "cur", "tmp"):

@@ -18,11 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.status import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.tally import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import Hang, ScriptedRelay
+from tests.chance import SEED
 from tests.e2e.commands import run, start, write_campaign
 from tests.faults.oracle import Seen, count_marks, hold, hold_report, make_campaign, make_due, witness
+
+pytestmark = pytest.mark.crash
 
 KILLS = int(os.environ.get("BULKMAIL_KILLS", "24"))
 CONNECTIONS = 4
@@ -77,20 +80,19 @@ async def kill_at(process: asyncio.subprocess.Process, has_come: Callable[[], bo
     return process.returncode == -9
 
 
-@pytest.mark.crash
-@pytest.mark.slow
 @pytest.mark.timeout(60 + KILLS * 10)
 @pytest.mark.parametrize("plan", PLANS)
-async def test_f49_killed_at_any_instant_loses_no_recipient_and_duplicates_none(tmp_path: Path, plan: str) -> None:
+async def test_f49_killed_at_any_instant_loses_no_recipient_and_duplicates_none(
+    tmp_path: Path, plan: str, rng: random.Random
+) -> None:
     offered, number, depth = PLANS[plan]
-    seed = random.randrange(1 << 32)
-    rng, tolls = random.Random(seed), Tolls()
+    tolls = Tolls()
     wanted = max(1, KILLS // len(PLANS))
     while tolls.kills < wanted:
         folder = tmp_path / str(tolls.campaigns)
         folder.mkdir()
         await kill_through_a_campaign(
-            folder, rng, tolls, wanted=wanted, offered=offered, number=number, depth=depth, said=f"seed {seed}, {plan}"
+            folder, rng, tolls, wanted=wanted, offered=offered, number=number, depth=depth, said=f"seed {SEED}, {plan}"
         )
         tolls.campaigns += 1
     note_figures(
@@ -178,7 +180,6 @@ def in_doubt(outbox: Path) -> int:
         return reader.tally()[Status.IN_DOUBT] if reader.is_loaded else 0
 
 
-@pytest.mark.crash
 @pytest.mark.timeout(60)
 async def test_row_in_doubt_is_sent_again_with_the_same_bytes_when_a_person_says_so(tmp_path):
     """Killed while the server has the end of a message: held at first, then sent once more, recognisably the same."""
@@ -220,16 +221,15 @@ def statuses(outbox: Path) -> dict[str, Status]:
         return {record.address: record.status for record in reader.rows()}
 
 
-@pytest.mark.crash
 @pytest.mark.timeout(60)
-async def test_f50_killed_report_leaves_outbox_and_old_report_whole(tmp_path: Path) -> None:
+async def test_f50_killed_report_leaves_outbox_and_old_report_whole(tmp_path: Path, rng: random.Random) -> None:
     """A report that is there is whole, old or new; the outbox only ever was read."""
     people = addresses(4000)
     async with ScriptedRelay() as relay:
         url = f"smtp://{relay.host}:{relay.port}?tls=off"
         campaign = write_campaign(tmp_path / "spring", people, relay=url)
         await run("send", campaign, "--yes", "--limit", "50", cwd=tmp_path)
-    outbox, rng = campaign / "runs" / "spring.outbox", random.Random()
+    outbox = campaign / "runs" / "spring.outbox"
     before = outbox.read_bytes()
     report = tmp_path / "report.csv"
     report.write_text("the old one")
@@ -245,7 +245,6 @@ async def test_f50_killed_report_leaves_outbox_and_old_report_whole(tmp_path: Pa
     assert statuses(outbox)["p3999@example.com"] is Status.PENDING
 
 
-@pytest.mark.crash
 @pytest.mark.timeout(120)
 async def test_f50_killed_while_loading_or_checking_sends_no_one_until_all_of_it_was_done(tmp_path: Path) -> None:
     """In the middle of the rows, and in the middle of the checks: nothing half done is sent, by whatever command."""

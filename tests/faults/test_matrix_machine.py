@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import resource
 import signal
 import sys
@@ -19,13 +18,15 @@ from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.status import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.tally import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import environment, run, start, write_campaign
 from tests.faults.oracle import hold, hold_report, make_campaign, marked_in, witness
 from tests.faults.quick import FastClock
 from tests.servers.sinks import run_sink
+
+pytestmark = pytest.mark.slow
 
 SOON = Pace(retry=RetryPolicy(schedule=(1.0,) * 8))
 PEOPLE = [f"p{n}@example.com" for n in range(300)]
@@ -41,12 +42,11 @@ def statuses_of(outbox: Path) -> Counter[Status]:
         return Counter(row.status for row in reader.rows())
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(90)
-async def test_f40_server_that_is_restarted_again_and_again_gets_everything_once(tmp_path):
+async def test_f40_server_that_is_restarted_again_and_again_gets_everything_once(tmp_path, rng):
     """By SIGKILL at any instant, 16 messages under way on each connection; the run goes on by itself."""
     campaign = make_campaign(tmp_path / "spring", PEOPLE, settings='retry = "0s*20"\nwait = "30s"\n')
-    rng, restarts = random.Random(), 0
+    restarts = 0
     offered = ["PIPELINING", "CHUNKING", "8BITMIME"]
     async with witness(tmp_path / "log", extensions=offered, delay=0.02, syncs=False) as seen:
         sending = await start("send", campaign, "--yes", "--relay", seen.url(2, depth=16), cwd=tmp_path)
@@ -104,7 +104,6 @@ async def test_f53_outbox_that_cannot_be_written_stops_before_the_next_end(peopl
     assert len(marked) <= 3
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(60)
 async def test_f47_rate_limit_that_no_one_reported_us_is_met_by_a_whole_send(tmp_path):
     """Thirty messages in any second, else 454: everyone gets one, few are asked in vain, and little time is lost."""
@@ -219,7 +218,6 @@ main(sys.argv[2:])
 """
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no /proc")
 async def test_f59_whole_send_takes_no_more_memory_for_more_rows(tmp_path):
@@ -296,7 +294,6 @@ async def test_full_pipe_at_standard_output_stops_nothing(tmp_path):
     assert verdict.statuses == {Status.ACCEPTED: 150}
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not follow RLIMIT_AS")
 async def test_attachment_of_100_mb_without_memory_for_it_is_reported_and_leaves_the_list_whole(tmp_path):

@@ -8,12 +8,12 @@ import anyio
 import pytest
 
 from bulkmail.model.errors import RelayError
+from bulkmail.model.outcome import Breakage, Fault, Stage
 from bulkmail.model.relay import Relay, Secret
-from bulkmail.model.reply import Breakage, Fault, Stage
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.smtp.opening import Timeouts
+from bulkmail.smtp.replies import SessionRefused
 from bulkmail.testing import Drop, Hang, ScriptedRelay
 from tests.connections import Single
 from tests.faults.quick import FastClock, sessions

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.status import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.tally import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.report import Report
 from bulkmail.report.text_report import summary
 from bulkmail.testing import Drop, Hang, Late, Reset, ScriptedRelay
@@ -103,6 +103,7 @@ async def test_f17_to_f23_refusal_hits_whom_it_is_for_and_no_one_else(people, ma
     assert outbox.tally().by_status == {Status.ACCEPTED: 60 - number, Status.REJECTED: number}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [Drop, Reset], ids=["f24-eof", "f25-reset"])
 async def test_f24_f25_loss_in_the_middle_of_the_body_is_tried_again(people, make_engine, outbox, way):
     """The end not on the lists way yet: no one can have the message, and nothing is in doubt.

@@ -12,25 +12,25 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
+from tests.chance import SEED
 from tests.e2e.commands import run, start
 from tests.faults.oracle import hold, make_campaign, witness
 from tests.faults.test_kill import KILLS, kill_at, when
+
+pytestmark = pytest.mark.crash
 
 WANTED = KILLS if "BULKMAIL_KILLS" in os.environ else 4
 SPREAD = 1.5  # seconds of planned times for each kill: a start takes most of one
 
 
-@pytest.mark.crash
-@pytest.mark.slow
 @pytest.mark.timeout(120 + WANTED * 20)
-async def test_killed_at_any_instant_the_plan_stays(tmp_path: Path) -> None:
-    seed = random.randrange(1 << 32)
-    rng, kills, campaigns = random.Random(seed), 0, 0
+async def test_killed_at_any_instant_the_plan_stays(tmp_path: Path, rng: random.Random) -> None:
+    kills, campaigns = 0, 0
     while kills < WANTED:
         folder = tmp_path / str(campaigns)
         folder.mkdir()
-        kills += await kill_through_a_plan(folder, rng, wanted=WANTED - kills, said=f"seed {seed}")
+        kills += await kill_through_a_plan(folder, rng, wanted=WANTED - kills, said=f"seed {SEED}")
         campaigns += 1
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockBuster
 
-from bulkmail.model.job import Mark
+from bulkmail.model.delivery import Mark
 from bulkmail.model.pace import Durability
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 from tests.connections import results_of
+
+pytestmark = pytest.mark.crash
 
 PEOPLE = 24
 HEADER, FRAME_HEADER = 32, 24  # bytes of SQLite's write-ahead log
@@ -96,7 +98,6 @@ async def send_all(people: Callable[[int], list[str]], make_engine: Callable[...
     return reported, marked
 
 
-@pytest.mark.crash
 async def test_f52_log_cut_at_every_frame_forgets_nothing_that_was_reported(
     people, make_engine, outbox, tmp_path, loop_watch
 ):
@@ -119,7 +120,6 @@ async def test_f52_log_cut_at_every_frame_forgets_nothing_that_was_reported(
     assert len(shrinking) == PEOPLE
 
 
-@pytest.mark.crash
 @pytest.mark.parametrize("outbox", [Durability.POWER], indirect=True)
 async def test_f52_torn_frame_takes_only_itself_along(people, make_engine, outbox, tmp_path, loop_watch):
     """A frame half written, or full of what lay there before."""
@@ -134,7 +134,6 @@ async def test_f52_torn_frame_takes_only_itself_along(people, make_engine, outbo
             assert {row for size, row in reported if size <= end} <= after.accepted
 
 
-@pytest.mark.crash
 @pytest.mark.parametrize("outbox", [Durability.POWER], indirect=True)
 async def test_f50_checkpoint_cut_off_at_any_page_forgets_nothing(people, make_engine, outbox, tmp_path, loop_watch):
     """The log stays until all its pages are in the file: killed in between, either has them."""

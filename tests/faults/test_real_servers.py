@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.status import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.tally import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.e2e.commands import run, start
 from tests.faults.oracle import count_marks, make_campaign
 from tests.faults.test_kill import note_figures
@@ -25,6 +25,8 @@ from tests.servers.exim import run_exim
 from tests.servers.handing_on import run_postfix_before_dovecot
 from tests.servers.kept import MailServer
 from tests.servers.postfix import run_postfix
+
+pytestmark = [pytest.mark.real, pytest.mark.crash, pytest.mark.slow]
 
 PEOPLE = [f"p{n}@example.com" for n in range(300)]
 KILLS, CONNECTIONS, DEPTH = int(os.environ.get("BULKMAIL_KILLS", "3")), 4, 8
@@ -54,27 +56,24 @@ class Figures:
     settled: int = 0
 
 
-@pytest.mark.real
-@pytest.mark.crash
-@pytest.mark.slow
 @pytest.mark.timeout(120 + 20 * KILLS)
 @pytest.mark.parametrize("name", SERVERS)
 async def test_killed_before_a_real_server_its_mailbox_agrees_and_its_log_settles_the_doubts(
-    tmp_path: Path, name: str
+    tmp_path: Path, name: str, rng: random.Random
 ) -> None:
     figures = Figures()
     while figures.kills < KILLS:
         folder = tmp_path / str(figures.campaigns)
         folder.mkdir()
         with SERVERS[name]() as server:
-            await kill_through_a_campaign(folder, server, figures)
+            await kill_through_a_campaign(folder, server, figures, rng)
         figures.campaigns += 1
     note_figures(server=name, **asdict(figures))
 
 
-async def kill_through_a_campaign(folder: Path, server: MailServer, figures: Figures) -> None:
+async def kill_through_a_campaign(folder: Path, server: MailServer, figures: Figures, rng: random.Random) -> None:
     """Kills one campaign again and again until it is through or there were kills enough, then opens the books."""
-    campaign, rng, kills = make_campaign(folder / "spring", PEOPLE), random.Random(), 0
+    campaign, kills = make_campaign(folder / "spring", PEOPLE), 0
     outbox = campaign / "runs" / "spring.outbox"
     command = ("send", campaign, "--yes", "--relay", f"{server.url}&connections={CONNECTIONS}&depth={DEPTH}")
     is_through = False

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.status import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.tally import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import Drop, ScriptedRelay, TakenMessage
 from tests.e2e.commands import Result, run, write_campaign
 from tests.servers.dovecot_lmtp import PASSWORD, run_dovecot
+
+pytestmark = pytest.mark.slow
 
 PEOPLE = [f"p{n}@example.com" for n in range(6)]
 
@@ -125,3 +127,19 @@ async def test_message_in_doubt_is_found_in_a_folder_of_a_real_imap_server(tmp_p
     assert found.code == 4, found.err
     assert "row 5  p4@example.com  found in INBOX of seed@example.com at 127.0.0.1" in found.out
     assert statuses(outbox) == {Status.ACCEPTED: 5, Status.IN_DOUBT: 1}
+
+
+async def test_rows_are_decided_one_by_one_and_nothing_is_sent(tmp_path: Path) -> None:
+    outbox, _ = await leave_in_doubt(tmp_path)
+    some = await run("reconcile", outbox, "--as", "accepted", "--rows", "1-3", cwd=tmp_path)
+    assert some.code == 4, some.err
+    assert statuses(outbox) == {Status.ACCEPTED: 5, Status.IN_DOUBT: 1}
+    none = await run("reconcile", outbox, "--as", "rejected", "--rows", "2", cwd=tmp_path)
+    assert none.code == 4, none.err
+    assert statuses(outbox) == {Status.ACCEPTED: 5, Status.IN_DOUBT: 1}
+    rest = await run("reconcile", outbox, "--as", "retry", cwd=tmp_path)
+    assert rest.code == 0, rest.err
+    assert "bulkmail resume" in rest.out
+    assert statuses(outbox) == {Status.ACCEPTED: 5, Status.PENDING: 1}
+    for wrong in (["--as", "accepted", "--log", "-"], ["--rows", "1"], ["--as", "accepted", "--rows", "1-x"], []):
+        assert (await run("reconcile", outbox, *wrong, cwd=tmp_path)).code == 2

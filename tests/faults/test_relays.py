@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.status import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.tally import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.e2e.commands import start, write_campaign
+
+pytestmark = pytest.mark.crash
 
 PEOPLE = 2000
 # A server of its own that writes down whom it took before it says so, a line for each, unbuffered.
@@ -63,7 +65,6 @@ def taken(log: Path) -> list[str]:
     return log.read_text().splitlines() if log.exists() else []
 
 
-@pytest.mark.crash
 @pytest.mark.timeout(90)
 async def test_relay_killed_in_the_middle_loses_no_recipient_and_duplicates_none(tmp_path: Path) -> None:
     people = [f"p{n}@example.com" for n in range(int(os.environ.get("RELAYS_PEOPLE", PEOPLE)))]

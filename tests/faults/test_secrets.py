@@ -7,8 +7,12 @@ import base64
 import stat
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.commands import run, start
 from tests.faults.oracle import make_campaign, witness
+
+pytestmark = pytest.mark.slow
 
 CANARY = "Kanarienvogel-7c1f9d-geheim"
 PEOPLE = [f"p{n}@example.com" for n in range(60)]

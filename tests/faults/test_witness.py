@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from tests.e2e.commands import run
 from tests.faults.oracle import hold, hold_report, make_campaign, make_due, witness
 from tests.servers.certificates import authority
+
+pytestmark = pytest.mark.slow
 
 PEOPLE = [f"p{n}@example.com" for n in range(120)]
 SETTINGS = 'retry = "0s*20"\nwait = "30s"\n'
@@ -38,7 +40,6 @@ async def test_witness_notices_who_breaks_the_rules(tmp_path: Path) -> None:
         assert any(words in breach for breach in found), found
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("depth", [1, 2, 8], ids=["plain", "pipelining", "chunking"])
 async def test_everything_that_can_go_wrong_at_once(tmp_path: Path, depth: int) -> None:

@@ -122,6 +122,18 @@ def test_refusal_before_a_recipient_was_named_is_not_the_recipients() -> None:
     assert kind_of(words) is FeedbackKind.BLOCKED
 
 
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("host mx.example.org said: 550 Unknown user ann (in reply to end of DATA command)", FeedbackKind.SOFT),
+        ("host mx.example.org said: 550 5.1.1 unknown user (in reply to end of DATA command)", FeedbackKind.HARD),
+        ("host mx.example.org said: 550 Unknown user ann (in reply to RCPT TO command)", FeedbackKind.HARD),
+    ],
+)
+def test_unknown_user_after_the_content_needs_the_servers_own_digits(words: str, kind: FeedbackKind) -> None:
+    assert kind_of(words, status="5.0.0") is kind
+
+
 def test_report_about_two_recipients_says_of_each_what_is_said_of_it() -> None:
     first = mails.dsn().decode()
     other = (

@@ -10,7 +10,7 @@ from bulkmail.mailing.program import SendingStopped
 from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.testing import Drop, ScriptedRelay
 
 MESSAGE = bulkmail.compose(from_="shop@example.com", subject="Hello", text="Dear {{ email }},\n")

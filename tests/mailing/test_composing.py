@@ -18,15 +18,13 @@ from bulkmail.engine.contracts import Notice
 from bulkmail.mailing import composing
 from bulkmail.mailing.composing import ComposingProcesses, SignedMessage
 from bulkmail.message.compose.composer import Composer
-from bulkmail.model.address import Address
-from bulkmail.model.campaign import Attachment, Template
-from bulkmail.model.keys import BounceKey
+from bulkmail.model.campaign import Attachment, BounceKey, Template
 from bulkmail.model.pace import Pace
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Secret
 from bulkmail.outbox.entries import Entry
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 from tests.signing import RSA, KeyRing
 
@@ -88,6 +86,7 @@ def ring() -> KeyRing:
     return KeyRing()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "signed", "token", "file"])
 def test_messages_made_ahead_are_those_made_here(tmp_path, ring, kind):
     changes = {
@@ -108,9 +107,10 @@ def test_messages_made_ahead_are_those_made_here(tmp_path, ring, kind):
         assert asking.others.pids == [] and not asking.others._made
 
 
+@pytest.mark.slow
 def test_date_is_that_of_the_first_attempt_whenever_the_message_was_made(tmp_path):
     with filled(tmp_path / "run.outbox", message(), rows=3_000) as outbox:
-        asking = Asking(outbox, bulkmail.model.keys.NO_KEYS)
+        asking = Asking(outbox, bulkmail.model.campaign.NO_KEYS)
         try:
             asking.ask(until=50, date=NOW)
             assert asking.hits == 50
@@ -118,6 +118,7 @@ def test_date_is_that_of_the_first_attempt_whenever_the_message_was_made(tmp_pat
             asking.others.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_secrets_are_in_neither_arguments_nor_environment(tmp_path, ring, monkeypatch):
     monkeypatch.setenv("SHOP_PASSWORD", "tell-nobody")
@@ -183,11 +184,12 @@ def test_several_processes_for_messages_that_take_long_to_sign(tmp_path, monkeyp
         assert composing._number_of(outbox, composer, 0, hook=None) == 3
 
 
+@pytest.mark.slow
 def test_what_is_made_ahead_is_bounded_by_count_and_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(composing, "MOST_BYTES", 20_000)
     monkeypatch.setattr(composing, "LONGEST_RANGE", 16)
     with filled(tmp_path / "run.outbox", message(), rows=4_000) as outbox:
-        asking = Asking(outbox, bulkmail.model.keys.NO_KEYS)
+        asking = Asking(outbox, bulkmail.model.campaign.NO_KEYS)
         try:
             asking.ask(until=5)
             time.sleep(0.2)
@@ -199,6 +201,8 @@ def test_what_is_made_ahead_is_bounded_by_count_and_bytes(tmp_path, monkeypatch)
     assert sum(len(part) for made in held for part in made.buffers if isinstance(part, bytes)) <= 20_000
 
 
+@pytest.mark.slow
+@pytest.mark.crash
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_run_goes_on_when_its_composing_processes_are_killed(tmp_path, monkeypatch, seed):
     rng = random.Random(seed)
@@ -245,7 +249,7 @@ async def test_run_goes_on_when_its_composing_processes_are_killed(tmp_path, mon
 
 def test_killed_process_is_reported_of_once(tmp_path):
     with filled(tmp_path / "run.outbox", message(), rows=100) as outbox:
-        asking = Asking(outbox, bulkmail.model.keys.NO_KEYS)
+        asking = Asking(outbox, bulkmail.model.campaign.NO_KEYS)
         try:
             deadline = time.monotonic() + 10
             while not asking.others.trouble and time.monotonic() < deadline:
@@ -270,7 +274,7 @@ async def test_cancelled_run_leaves_no_process(tmp_path, monkeypatch):
     with filled(tmp_path / "run.outbox", message(), rows=10) as outbox:
         with anyio.CancelScope() as scope:
             async with composing.composing(
-                outbox, keys=bulkmail.model.keys.NO_KEYS, on_message=None, processes=3, observe=print
+                outbox, keys=bulkmail.model.campaign.NO_KEYS, on_message=None, processes=3, observe=print
             ):
                 while len(started[0].pids) < 2:
                     await anyio.sleep(0.01)
@@ -280,6 +284,7 @@ async def test_cancelled_run_leaves_no_process(tmp_path, monkeypatch):
         assert started[0].pids == []
 
 
+@pytest.mark.slow
 def test_signed_message_is_not_signed_again(tmp_path, ring):
     keys = ring.keys_for(RSA)
     with filled(tmp_path / "run.outbox", message(dkim=(RSA,)), rows=2_000) as outbox:

@@ -9,7 +9,7 @@ from bulkmail.mailing import relays
 from bulkmail.mailing.relays import with_exchangers
 from bulkmail.model.pace import Pace
 from bulkmail.settings.presets import known_providers
-from bulkmail.smtp.exchangers import Exchangers
+from bulkmail.smtp.dialling import Exchangers
 from bulkmail.testing import ScriptedRelay
 
 PROVIDERS = known_providers()

@@ -12,14 +12,14 @@ from anyio import to_thread
 
 import bulkmail
 from bulkmail.mailing.following import MOST_REFERENCES, parse_unless, with_thread
-from bulkmail.model.address import Address
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
-from bulkmail.model.status import Status
+from bulkmail.model.recipient import Address
 from bulkmail.model.suppression import SuppressionReason
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.tally import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.report import Report
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import Addition
-from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.testing import Drop, ScriptedRelay
 from tests.e2e.commands import run, write_campaign
 
@@ -95,6 +95,7 @@ async def test_row_in_doubt_gets_no_follow_up(tmp_path: Path) -> None:
     assert second.reasons_of[Status.FILTERED] == {"in doubt in 1": 1}
 
 
+@pytest.mark.slow
 async def test_those_who_bounced_or_unsubscribed_since_are_left_out_if_asked_for(tmp_path: Path) -> None:
     kept = tmp_path / "list.sqlite"
     async with ScriptedRelay() as relay:
@@ -219,6 +220,7 @@ async def test_long_conversation_names_its_first_and_its_last_messages(tmp_path:
     assert max(map(len, relay.messages[1].content.splitlines())) <= 998
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_follow_up_from_the_command_line_follows_all_passes_of_a_campaign(tmp_path: Path) -> None:
     async with ScriptedRelay() as relay:

@@ -7,13 +7,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bulkmail.mailing.forecast import Outlook, look_ahead
+from bulkmail.mailing.confirm import Outlook, look_ahead
 from bulkmail.model.pace import Pace
-from bulkmail.model.quota import DAY, Quota
-from bulkmail.model.ramp import Ramp
+from bulkmail.model.quota import DAY, Quota, Ramp
 from bulkmail.model.rate import Rate
 from bulkmail.model.route import Route
-from bulkmail.model.window import parse_windows
+from bulkmail.model.schedule import parse_windows
 from bulkmail.outbox.ledger import Reservation, open_ledger
 from bulkmail.settings.parsers import find_zone
 

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy
 
 import bulkmail
-from bulkmail.mailing.feed import SLICE
+from bulkmail.mailing.rows import SLICE
 
 
 @pytest.fixture
@@ -126,6 +126,7 @@ async def test_asynchronous_generator_is_closed_when_its_rows_are_refused(campai
     assert closed == [asyncio.current_task()]
 
 
+@pytest.mark.slow
 async def test_loop_has_its_turn_between_slices(campaign):
     ticks = 0
     seen = []

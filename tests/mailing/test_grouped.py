@@ -18,12 +18,11 @@ from click.testing import CliRunner
 import bulkmail
 from bulkmail.cli import main
 from bulkmail.mailing.ordering import messages
-from bulkmail.model.keys import NO_KEYS
+from bulkmail.model.campaign import NO_KEYS
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.csv_report import write_csv
 from bulkmail.report.json_report import write_json
 from bulkmail.report.text_report import summary
@@ -120,6 +119,7 @@ def test_report_gives_each_row_the_outcome_of_its_message(tmp_path: Path) -> Non
     assert [row["shares"] for row in reported["rows"]] == [None, None, 1]
 
 
+@pytest.mark.slow
 async def test_report_of_a_run_under_way_adds_up_by_row_and_by_message(tmp_path: Path) -> None:
     rows = [{"email": f"p{n % 40}@example.com", "name": "N", "item": "x", "price": "1"} for n in range(120)]
 
@@ -186,6 +186,7 @@ async def test_row_that_does_not_say_its_message_is_invalid_alone() -> None:
     assert reason.startswith("the field 'order', by which rows are grouped, is empty")
 
 
+@pytest.mark.slow
 async def test_too_many_rows_for_one_message_are_invalid() -> None:
     rows = ({"email": "ann@example.com", "name": "A", "item": str(n), "price": "1"} for n in range(10_001))
     found, report = await sent(campaign(), rows)
@@ -253,6 +254,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_example_of_the_guide_comes_out_as_it_says_in_preview_and_rehearsal(shop: Path) -> None:
     settings = load(str(shop))
     texts = []
@@ -314,6 +316,7 @@ def test_message_of_a_row_alone_is_a_message_of_one_row(tmp_path: Path) -> None:
         assert outbox.rows_of(5) == ()
 
 
+@pytest.mark.slow
 async def test_limit_and_only_and_status_count_messages(shop: Path) -> None:
     async with ScriptedRelay() as relay:
         url = f"smtp://{relay.host}:{relay.port}?tls=off"
@@ -330,6 +333,7 @@ async def test_limit_and_only_and_status_count_messages(shop: Path) -> None:
     assert (reported["totals"]["accepted"], reported["messages"]["accepted"]) == (3, 2)
 
 
+@pytest.mark.slow
 async def test_suppression_on_resume_and_a_changed_list_reach_all_rows_of_a_message(shop: Path) -> None:
     refused = {"bob@example.com": "550 5.1.1 unknown"}
     async with ScriptedRelay(rcpt=lambda path: refused.get(path, "250 ok")) as relay:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bulkmail.mailing.in_doubt import rewriter_of, weigh
+from bulkmail.mailing.operator import rewriter_of, weigh
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.reconcile.sighting import Sighting
 

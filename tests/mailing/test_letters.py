@@ -16,12 +16,12 @@ from anyio import to_thread
 import bulkmail
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.rows import GivenRows, Selection
-from bulkmail.model.address import Address
 from bulkmail.model.pace import Pace
+from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
-from bulkmail.model.status import Status
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.tally import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.report.saving import save_report
 from bulkmail.report.text_report import summary
@@ -118,6 +118,7 @@ async def test_deferred_copy_keeps_the_run_open_and_the_row_accepted(tmp_path):
     assert again.tally.open == 1 and relay.messages == []  # it is not due yet
 
 
+@pytest.mark.slow
 async def test_dead_blind_copy_of_a_long_list_stops_nothing_and_is_named_once(tmp_path):
     people = [{"email": f"p{number}@example.com"} for number in range(300)]
     async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path.startswith("dead@") else None) as relay:

@@ -12,9 +12,8 @@ import bulkmail
 from bulkmail.mailing.following import Followed, with_thread
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.rows import Selection
-from bulkmail.model.address import Address
 from bulkmail.model.pace import Pace
-from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.model.recipient import Address, BadRow, Recipient
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Schedule

@@ -16,8 +16,7 @@ from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.notification import NotifyEvent, NotifySettings
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.testing import ScriptedRelay
 from tests.servers.hooks import HookServer, hook_server
 

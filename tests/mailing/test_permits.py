@@ -14,25 +14,21 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bulkmail.engine.contracts import Connection, Ending, Event, Notice, Outlet
+from bulkmail.engine.contracts import Connection, Ending, Event, Notice, Outlet, Plan
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan
 from bulkmail.mailing.permits import open_permits
-from bulkmail.model.address import Address
+from bulkmail.model.delivery import Envelope, Job, Message
 from bulkmail.model.errors import OutboxError, SendingPaused
-from bulkmail.model.hold import Hold
-from bulkmail.model.job import Job
-from bulkmail.model.message import Envelope, Message
+from bulkmail.model.outcome import Fault, Reply, Stage
 from bulkmail.model.pace import Pace
-from bulkmail.model.quota import DAY, HOUR, Quota
-from bulkmail.model.ramp import Ramp
+from bulkmail.model.quota import DAY, HOUR, Quota, Ramp
 from bulkmail.model.rate import Rate
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Relay
-from bulkmail.model.reply import Fault, Reply, Stage
 from bulkmail.model.route import Route
-from bulkmail.model.status import Status
-from bulkmail.model.window import parse_windows
+from bulkmail.model.schedule import parse_windows
+from bulkmail.model.tally import Status
+from bulkmail.model.timing import Hold
 from bulkmail.outbox.ledger import open_ledger
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.sending import OutboxStore
@@ -172,6 +168,7 @@ async def test_run_ends_outside_its_hours_and_says_when_they_begin(make_trial):
     assert trial.sent == [] and trial.outbox.tally()[Status.PENDING] == 3
 
 
+@pytest.mark.slow
 async def test_run_that_waits_sends_from_the_first_instant_of_its_hours_on(make_trial):
     trial = make_trial(3, at("2026-11-21 12:00"))
     ending = await trial.run(Pace(windows=OFFICE, wait=math.inf))
@@ -181,6 +178,7 @@ async def test_run_that_waits_sends_from_the_first_instant_of_its_hours_on(make_
     assert [(wait.until, "window" in wait.why) for wait in trial.waits] == [(opens, True)]
 
 
+@pytest.mark.slow
 async def test_run_stops_at_the_end_of_its_hours_and_goes_on_the_next_day(make_trial):
     trial = make_trial(30, at("2026-11-23 16:50"))
     await trial.run(Pace(windows=OFFICE, rate=Rate(1 / 60), wait=math.inf))
@@ -189,6 +187,7 @@ async def test_run_stops_at_the_end_of_its_hours_and_goes_on_the_next_day(make_t
     assert sum(wall < at("2026-11-23 17:00") for wall, _, _ in trial.sent) == 10
 
 
+@pytest.mark.slow
 async def test_start_is_waited_for(make_trial):
     start = at("2026-11-24 09:00")
     trial = make_trial(2)
@@ -198,6 +197,7 @@ async def test_start_is_waited_for(make_trial):
     assert trial.accepted == 2 and min(wall for wall, _, _ in trial.sent) >= start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("day", ["2026-03-29", "2026-10-25"], ids=["spring", "autumn"])
 async def test_no_message_leaves_outside_its_hours_on_a_day_when_clocks_are_set(make_trial, day):
     night = parse_windows("02:00-03:00 Europe/Vienna", find_zone)
@@ -223,6 +223,7 @@ async def test_clock_set_back_sends_nothing_outside_the_hours_and_nothing_in_a_b
     assert_never_faster(trial, 60)
 
 
+@pytest.mark.slow
 async def test_sleep_of_three_hours_sends_nothing_after_hours_and_nothing_in_a_burst(make_trial):
     trial = make_trial(200, at("2026-11-23 15:00"))
     async with trial.begun(Pace(windows=OFFICE, rate=Rate(1 / 60), wait=math.inf)) as running:
@@ -241,6 +242,7 @@ def assert_never_faster(trial: Trial, seconds: float) -> None:
     assert all(b - a >= seconds - 1e-6 for a, b in pairwise(times))
 
 
+@pytest.mark.slow
 async def test_quota_ends_the_run_and_the_next_one_after_it_sends_the_rest(make_trial):
     trial, pace = make_trial(1000), Pace(quota=Quota(per_day=500))
     ending = await trial.run(pace)
@@ -253,6 +255,7 @@ async def test_quota_ends_the_run_and_the_next_one_after_it_sends_the_rest(make_
     assert trial.accepted == 1000
 
 
+@pytest.mark.slow
 async def test_quota_is_kept_in_every_window_by_a_run_that_waits(make_trial):
     trial = make_trial(450)
     await trial.run(Pace(quota=Quota(per_hour=100, per_day=300), wait=math.inf))
@@ -320,6 +323,7 @@ def routes_with(*quotas: str, account: str = "a{}") -> list[Route]:
     ]
 
 
+@pytest.mark.slow
 async def test_each_relay_keeps_its_own_quota_and_the_campaigns_is_for_those_without(make_trial):
     trial = make_trial(500)
     ending = await trial.run(Pace(quota=Quota(per_day=70)), routes=routes_with("100/day", "30/day", ""))
@@ -346,6 +350,7 @@ async def test_relays_of_one_account_keep_all_their_quotas(make_trial):
     assert isinstance(ending.error, SendingPaused) and trial.accepted == 40
 
 
+@pytest.mark.slow
 async def test_ramp_grows_day_by_day(make_trial):
     trial = make_trial(50)
     await trial.run(Pace(ramp=Ramp(10, percent=50.0), wait=math.inf))
@@ -353,6 +358,7 @@ async def test_ramp_grows_day_by_day(make_trial):
     assert [days.count(day) for day in range(4)] == [10, 15, 22, 3]
 
 
+@pytest.mark.slow
 async def test_provider_that_says_its_quota_is_used_up_pauses_the_account_for_all_runs(make_trial):
     full = Reply(Stage.RCPT, 550, "5.4.5", "Daily user sending quota exceeded.")
     trial = make_trial(1000)
@@ -381,6 +387,7 @@ async def test_other_relays_go_on_when_a_provider_says_that_its_quota_is_used_up
     assert any("is paused for" in text and "5.4.5" in text for text in reported)
 
 
+@pytest.mark.slow
 async def test_run_that_waits_goes_on_when_the_provider_lets_it(make_trial):
     full = Reply(Stage.RCPT, 550, "5.4.5", "Daily user sending quota exceeded.")
     trial = make_trial(100)

@@ -16,9 +16,9 @@ from anyio import to_thread
 
 import bulkmail
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.status import Status
-from bulkmail.model.window import parse_windows
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.schedule import parse_windows
+from bulkmail.model.tally import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.planned import planned_in
 from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
@@ -234,6 +234,7 @@ async def test_now_in_a_message_is_the_planned_time_where_it_is_the_same_for_all
     assert found[1] < day
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_command_line_shows_the_plan_and_leaves_the_rest_to_the_next_call(tmp_path: Path) -> None:
     tomorrow = f"{datetime.now() + timedelta(days=1):%Y-%m-%d} 12:00"

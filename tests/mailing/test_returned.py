@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import bulkmail
-from bulkmail.mailing.returned import opened_campaign, returned_of
-from bulkmail.mailing.suppression_sources import open_settings
+from bulkmail.mailing.intake import opened_campaign, returned_of
+from bulkmail.mailing.suppression_list import open_settings
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
 from bulkmail.model.suppression import campaign_scope
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.report import Report
 from bulkmail.settings.suppressions import load_suppressions
 from bulkmail.testing import ScriptedRelay

@@ -18,10 +18,9 @@ from bulkmail.cli import main
 from bulkmail.mailing.ordering import messages
 from bulkmail.message.attachments import enclosures
 from bulkmail.message.compose.composer import Composer
-from bulkmail.model.address import Address
+from bulkmail.model.campaign import NO_KEYS
 from bulkmail.model.errors import TemplateError
-from bulkmail.model.keys import NO_KEYS
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.settings.settings import load
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")

@@ -11,10 +11,9 @@ from bulkmail.mailing.run_record import from_settings, to_settings
 from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Pace
-from bulkmail.model.quota import Quota
-from bulkmail.model.ramp import Ramp
+from bulkmail.model.quota import Quota, Ramp
 from bulkmail.model.route import Route
-from bulkmail.model.window import Window, Windows, parse_windows
+from bulkmail.model.schedule import Window, Windows, parse_windows
 from bulkmail.settings.parsers import find_zone
 from bulkmail.settings.presets import known_providers
 

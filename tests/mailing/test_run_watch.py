@@ -17,11 +17,11 @@ from bulkmail.mailing.rows import GivenRows
 from bulkmail.mailing.run_watch import RunWatch, notify_of_all_killed, record_notify, recorded_notify
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.hold import Hold
 from bulkmail.model.notification import NotifySettings
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
+from bulkmail.model.timing import Hold
 from bulkmail.recipients.list_reading import ListOptions
 
 SCRIPT = "import json, sys; open(sys.argv[1], 'a').write(json.dumps(json.load(sys.stdin)) + chr(10))"

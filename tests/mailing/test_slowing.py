@@ -14,7 +14,7 @@ from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.report.slowdowns import SETTING, slowdowns_of
 from bulkmail.testing import ScriptedRelay
@@ -52,6 +52,7 @@ async def test_report_says_who_slowed_the_run_down(send):
     assert report.tally[Status.ACCEPTED] == 40
 
 
+@pytest.mark.slow
 async def test_next_run_leaves_alone_those_who_still_wants_it(send, tmp_path):
     async with ScriptedRelay(rcpt=busy) as relay:
         await send(relay)
@@ -113,6 +114,7 @@ async def test_outbox_that_cannot_be_written_to_for_it_costs_no_message(send, mo
     assert report.tally[Status.ACCEPTED] == 40 and report.run.slowdowns == ()
 
 
+@pytest.mark.slow
 async def test_complaints_of_many_domains_stay_few_in_the_outbox(send, tmp_path):
     people = [{"email": f"p@d{number}.example"} for number in range(300)]
     async with ScriptedRelay(rcpt=lambda path: BUSY) as relay:

@@ -12,9 +12,9 @@ import pytest
 
 import bulkmail
 from bulkmail.cli import main
-from bulkmail.mailing.stopping import EVERY, FileControl, requested_here, stop_note
+from bulkmail.mailing.operator import EVERY, FileControl, requested_here, stop_note
+from bulkmail.model.breaker import NO_ONE_NAMED, StopRequest
 from bulkmail.model.errors import OutboxBusy, OutboxError
-from bulkmail.model.stop import NO_ONE_NAMED, StopRequest
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.report.report import Report
 from bulkmail.testing import Hang, ScriptedRelay
@@ -42,6 +42,7 @@ async def begun(relay, number=1):
         await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 async def test_stop_ends_a_run_that_says_who_stopped_it_and_goes_on_later(campaign, outbox):
     async with ScriptedRelay() as relay:
         slow, fast = bulkmail.Mailer(url_of(relay), pace=SLOW), bulkmail.Mailer(url_of(relay))
@@ -59,6 +60,7 @@ async def test_stop_ends_a_run_that_says_who_stopped_it_and_goes_on_later(campai
     assert report.run.stopped is None
 
 
+@pytest.mark.slow
 async def test_stop_now_aborts_what_is_under_way_and_leaves_it_in_doubt(campaign, outbox):
     async with ScriptedRelay(end=Hang()) as relay:
         sending = asyncio.ensure_future(bulkmail.send(campaign, PEOPLE, relay=url_of(relay), outbox=outbox))

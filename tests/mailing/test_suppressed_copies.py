@@ -6,10 +6,11 @@ import csv
 import json
 from collections import Counter
 
+import pytest
 from anyio import to_thread
 
 import bulkmail
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run, write_campaign
 
@@ -45,6 +46,7 @@ def copies_of(report):
     }
 
 
+@pytest.mark.slow
 async def test_suppressed_copies_are_left_out_while_their_rows_are_sent(tmp_path):
     stop = tmp_path / "stop.txt"
     stop.write_text("BOB@example.com\n@blocked.example\n", encoding="utf-8")
@@ -88,6 +90,7 @@ async def test_copies_that_another_run_reached_are_left_out_when_its_outbox_supp
     assert report.tally.copies == {Status.ACCEPTED: 1, Status.SUPPRESSED: 1}
 
 
+@pytest.mark.slow
 async def test_copies_suppressed_in_between_are_left_out_when_a_run_goes_on(tmp_path):
     stop = tmp_path / "stop.txt"
     stop.write_text("", encoding="utf-8")
@@ -107,6 +110,7 @@ async def test_copies_suppressed_in_between_are_left_out_when_a_run_goes_on(tmp_
     }
 
 
+@pytest.mark.slow
 async def test_later_pass_sends_copies_of_the_rows_that_were_not_reached_only(tmp_path):
     refused = {"cy@example.com"}
     async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 unknown" if path in refused else None) as relay:

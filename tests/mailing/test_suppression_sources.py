@@ -18,13 +18,13 @@ from anyio import to_thread
 
 import bulkmail
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
-from bulkmail.model.status import Status
 from bulkmail.model.suppression import SuppressionReason
+from bulkmail.model.tally import Status
 from bulkmail.sandbox.faults import Faults
 from bulkmail.sandbox.server import Sandbox
 from bulkmail.settings.suppressions import SuppressionSettings
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import Addition, EntryQuery
-from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.testing import Late, ScriptedRelay
 
 EVERYTHING = EntryQuery()

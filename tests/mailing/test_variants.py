@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 import bulkmail
-from bulkmail.model.address import Address
 from bulkmail.model.feedback_event import FeedbackKind
-from bulkmail.model.status import Status
-from bulkmail.model.variants import parse_variants, variant_of
+from bulkmail.model.recipient import Address, parse_variants, variant_of
+from bulkmail.model.tally import Status
 from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
 from bulkmail.report.text_report import summary

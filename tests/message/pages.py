@@ -7,9 +7,8 @@ from email.message import EmailMessage
 from email.policy import default
 
 from bulkmail.message.compose.composer import Composer, Rendered
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 
 
 def campaign_of(**parts: object) -> Campaign:

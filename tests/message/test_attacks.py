@@ -171,6 +171,7 @@ def test_cell_may_speak_of_scripts_in_the_text(make_campaign, make_recipient, sa
     assert said in unescape(read.get_body(("html",)).get_content())
 
 
+@pytest.mark.slow
 def test_cell_that_speaks_of_nothing_but_scripts_takes_no_longer(make_campaign, make_recipient):
     read = compose(make_campaign(text=None, html="<p>{{ x }}</p>"), make_recipient(x="=javascript:" * 200_000))
     assert read.get_body(("html",)).get_content().count("=javascript:") == 200_000

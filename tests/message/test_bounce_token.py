@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.verp import BounceTokens, Pattern, TokenSubject, decode_verp, find_token, read_token
-from bulkmail.model.campaign import Template
+from bulkmail.model.campaign import BounceKey, Keys, Template
 from bulkmail.model.errors import AddressError, ConfigError
-from bulkmail.model.keys import BounceKey, Keys
 from bulkmail.model.relay import Secret
 
 KEY = bytes(range(32))

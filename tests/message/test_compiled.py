@@ -9,12 +9,10 @@ from hypothesis import strategies as st
 
 from bulkmail.message.compose import compiled
 from bulkmail.message.compose.composer import PROOFS, Composer, TriedMessage
-from bulkmail.model.address import Address
-from bulkmail.model.campaign import Attachment, Campaign, Template, Unsubscribe
+from bulkmail.model.campaign import Attachment, Campaign, Keys, Template, Unsubscribe
+from bulkmail.model.delivery import Message
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.keys import Keys
-from bulkmail.model.message import Message
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.model.relay import Secret
 from tests.examples import many
 from tests.message.test_composer_property import pieces
@@ -145,6 +143,7 @@ def both(campaign: Campaign) -> tuple[Composer, Composer]:
     return fast, general
 
 
+@pytest.mark.slow
 @settings(max_examples=many.max_examples // 5)  # each makes two composers
 @pytest.mark.timeout(240)
 @given(st.data())

@@ -9,15 +9,15 @@ from email.policy import SMTP, default
 from email.utils import parseaddr
 from functools import cache
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.header.headers import forbidden_in
 from bulkmail.message.html.to_text import read_page, typeset
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment, Campaign, Template
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from tests.examples import many
 
 HEADERS = ["From", "To", "Subject", "Date", "Message-ID", "Reply-To", "X-Tag", "MIME-Version", "Content-Type"]
@@ -188,6 +188,7 @@ def assert_lawful(raw: bytes) -> None:
         assert len(line) <= 78 or b" " not in line.strip().partition(b": ")[2]
 
 
+@pytest.mark.slow
 @many
 @given(
     kinds=st.sampled_from(["t", "h", "th"]),

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.dkim import Signer, Signers, body_hash, canonical_body, canonical_fields
-from bulkmail.model.campaign import Attachment, Dkim, InlineImage, RowAttachment, Template, Unsubscribe
+from bulkmail.model.campaign import Attachment, Dkim, InlineImage, Keys, RowAttachment, Template, Unsubscribe
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.keys import Keys
 from bulkmail.model.relay import Secret
 from tests.signing import ED25519, RSA, pem
 

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from bulkmail.message.compose.composer import Composer
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, InlineImage, Template
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
 PAGE = Campaign(

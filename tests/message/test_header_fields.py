@@ -20,7 +20,7 @@ from bulkmail.message.header.headers import (
     plain_field,
     text_field,
 )
-from bulkmail.model.address import Address
+from bulkmail.model.recipient import Address
 
 ANN = Address("ann", "example.org")
 values = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=200).map(

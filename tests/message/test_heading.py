@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.header.addresses import AddressList
 from bulkmail.message.template.rendering import Workshop, referenced_names
-from bulkmail.model.address import Address, parse_mailboxes, split_list
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
+from bulkmail.model.recipient import Address, parse_mailboxes, split_list
 
 
 @pytest.fixture

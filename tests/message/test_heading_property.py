@@ -6,15 +6,15 @@ from email.headerregistry import Address as StandardAddress
 from email.message import EmailMessage
 from email.policy import SMTP, default
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.unsubscribe import verify_unsubscribe
 from bulkmail.message.verp import decode_verp
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template, Unsubscribe
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from tests.examples import many
 from tests.signing import ED25519, RSA, UNSUBSCRIBE_KEY, KeyRing
 
@@ -91,6 +91,7 @@ def by_the_book(mailboxes):
     return read
 
 
+@pytest.mark.slow
 @many
 @given(
     address=addresses,

@@ -9,8 +9,8 @@ import pytest
 
 from bulkmail.message.compose.composer import Composer, Rendered
 from bulkmail.model.campaign import Template
+from bulkmail.model.delivery import Envelope
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.message import Envelope
 
 
 def compose(campaign, recipient, *, row=1, date=1_700_000_000.5, run_id="run", forward_path=None):
@@ -77,6 +77,7 @@ def test_message_id_is_base32_at_the_domain_of_from(campaign, recipient):
     assert read(message)["Message-ID"] == message.message_id
 
 
+@pytest.mark.slow
 def test_message_id_is_its_own_for_every_row_and_run(campaign, recipient):
     found = {
         compose(campaign, recipient, row=row, run_id=run_id).message_id

@@ -10,11 +10,10 @@ import pytest
 
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.template.locality import frozen
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.literal import Literal
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.quantities import Literal
+from bulkmail.model.recipient import Address, Place, Recipient
 
 PLAIN = Campaign("plain", Template("from", "shop@shop.example"), Template("subject", "News"))
 REFUSED = None

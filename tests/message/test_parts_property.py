@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.html.local_files import content_id
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttachment, Template
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from tests.examples import many
 from tests.message.test_composer_property import assert_lawful, bodies, lines, structure, texts
 
@@ -96,6 +95,7 @@ def files(message: EmailMessage) -> list[tuple[str | None, object, str | None, s
     return found
 
 
+@pytest.mark.slow
 @many
 @pytest.mark.timeout(240)
 @given(

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from bulkmail.message.template.rendering import Workshop, compile_condition, referenced_names
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import TemplateError
+from bulkmail.model.recipient import Address
 from tests.message.pages import rendered
 
 ANN = Address.parse("ann@example.org")

@@ -72,6 +72,7 @@ def parsed(page):
     return inlined(page.replace(SHEET, ""))
 
 
+@pytest.mark.slow
 @given(page=PAGES, x=VALUES, y=st.lists(VALUES, max_size=3))
 def test_page_worked_out_once_is_the_page_worked_out_each_time(page, x, y):
     whole = f"<!doctype html><html><head>{SHEET}</head><body>{page}</body></html>"
@@ -120,6 +121,7 @@ def test_paragraphs_and_items_that_are_never_closed_do_not_nest():
     assert message.text.count("x") == message.text.count("y") == 3_000
 
 
+@pytest.mark.slow
 def test_lists_too_deep_to_be_set_are_an_error():
     for start in ("", "{{ '' | safe }}"):
         composer = Composer(campaign_of(html=start + "<ul><li>{{ x }}" * 400), run_id="run")

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.message.compose.ready_made import message_of, take_apart
+from bulkmail.model.delivery import Envelope
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.message import Envelope
 
 
 def make(content="Dear Ann.\n", **headers):
@@ -219,6 +219,7 @@ def test_header_that_came_folded_is_taken():
         assert message_from_bytes(to_bytes(message), policy=default)["Subject"].split() == ["one", "two", "three"]
 
 
+@pytest.mark.slow
 @given(
     subject=st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])),
     body=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),

@@ -18,10 +18,9 @@ from bulkmail.message.unsubscribe import (
     read_unsubscribe,
     verify_unsubscribe,
 )
-from bulkmail.model.address import Address
-from bulkmail.model.campaign import Template, Unsubscribe
+from bulkmail.model.campaign import Keys, Template, Unsubscribe
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.keys import Keys
+from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Secret
 
 KEY, OLD = "0123456789abcdef", "fedcba9876543210"

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 import bulkmail
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.verp import Pattern, decode_verp
-from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
+from bulkmail.model.recipient import Address
 
 PATTERN = "bounces+{verp}@example.com"
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from bulkmail.model.address import Address
-from bulkmail.model.delivery import Attempt, Delivery, settle
-from bulkmail.model.job import Mark, Settlement
-from bulkmail.model.recipient import BadRow, Place, Recipient
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.delivery import Attempt, Delivery, Mark, Settlement, settle
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
+from bulkmail.model.recipient import Address, BadRow, Place, Recipient
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.outbox import Entry, Outbox
 

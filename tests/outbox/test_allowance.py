@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.hold import Hold
 from bulkmail.model.quota import DAY, Booking, Quota
-from bulkmail.outbox.allowance import BATCH, Allowance
-from bulkmail.outbox.ledger import HOLD, Ledger
+from bulkmail.model.timing import Hold
+from bulkmail.outbox.ledger import BATCH, HOLD, Allowance, Ledger
 
 NOW = 1_800_000_000.0
 

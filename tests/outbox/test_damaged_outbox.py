@@ -92,6 +92,7 @@ def a_name_that_is_not_utf8(path: Path) -> None:
     path.write_bytes(content.replace(b"CREATE TABLE row (", b"CREATE TABLE \xcbow (", 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [

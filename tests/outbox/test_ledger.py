@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.hold import Hold
-from bulkmail.model.quota import DAY, HOUR, Booking, Quota
-from bulkmail.model.ramp import Ramp
+from bulkmail.model.quota import DAY, HOUR, Booking, Quota, Ramp
 from bulkmail.model.relay import Relay
+from bulkmail.model.timing import Hold
 from bulkmail.outbox import ledger as ledger_module
 from bulkmail.outbox.ledger import (
     HOLD,
@@ -99,6 +98,7 @@ def test_ledger_is_shared_and_survives(path: Path) -> None:
         assert isinstance(again.reserve(1, NOW, quota=QUOTA), Hold)
 
 
+@pytest.mark.crash
 def test_ledger_counts_what_a_killed_run_had_reserved(path: Path) -> None:
     script = (
         "import os, sys; from pathlib import Path; from bulkmail.outbox.ledger import Ledger\n"
@@ -158,6 +158,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(STEPS)
 def test_ledger_lets_no_window_exceed_its_quota(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, float, int]]

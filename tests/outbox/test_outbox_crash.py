@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from bulkmail.model.pace import Durability
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.outbox.making import due, make_entries, make_mark, make_settlement, statuses
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ SENDER = """
 import asyncio, os, random, sys
 from pathlib import Path
 from bulkmail.model.pace import Durability
-from bulkmail.engine.journal import Journal
+from bulkmail.engine.run import Journal
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.sending import OutboxStore
 from tests.outbox.making import due, make_mark, make_settlement
@@ -73,10 +73,11 @@ def killed(script: str, *arguments: object, after: Callable[[list[str]], bool]) 
 
 @pytest.mark.crash
 @pytest.mark.parametrize("durability", [Durability.PROCESS, Durability.POWER])
-def test_killed_sender_keeps_every_promise(create: Callable[..., Outbox], path: Path, durability: Durability) -> None:
+def test_killed_sender_keeps_every_promise(
+    create: Callable[..., Outbox], path: Path, durability: Durability, rng: random.Random
+) -> None:
     rows = 400
     create(make_entries(rows)).close()
-    rng = random.Random(os.urandom(8))
     doubts = rounds = 0
     code = -9
     while code == -9:
@@ -140,9 +141,8 @@ def test_killed_loading_is_not_taken_for_a_run(path: Path, slices: int) -> None:
 
 
 @pytest.mark.crash
-def test_process_killed_at_any_time_leaves_nothing_or_something_whole(path: Path) -> None:
+def test_process_killed_at_any_time_leaves_nothing_or_something_whole(path: Path, rng: random.Random) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    rng = random.Random(os.urandom(8))
     for _ in range(4):
         process = subprocess.Popen([sys.executable, "-c", LOADER, path], env=environment, stdout=subprocess.DEVNULL)
         time.sleep(rng.uniform(0.1, 1.2))

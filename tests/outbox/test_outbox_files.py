@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import OutboxBusy, OutboxError
-from bulkmail.model.status import Status
+from bulkmail.model.recipient import Address
+from bulkmail.model.tally import Status
+from bulkmail.outbox import lock, sqlite_file
 from bulkmail.outbox import lock as locks
-from bulkmail.outbox import mounts, store
 from bulkmail.outbox.outbox import Entry, Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.outbox.settling import Settler
 from tests.outbox.making import (
     BUSY,
@@ -233,20 +233,21 @@ def test_file_left_half_written_is_not_called_damaged_where_nothing_may_be_writt
 ) -> None:
     create(make_entries(300)).close()
     leave_half_written(path)
-    connect = store.connect
-    monkeypatch.setattr(store, "connect", lambda path: connect(path, writes=False))
+    connect = sqlite_file.connect
+    monkeypatch.setattr(sqlite_file, "connect", lambda path: connect(path, writes=False))
     with pytest.raises(OutboxError, match="left half written by a program that was killed") as caught:
         OutboxReader.open(path)
     assert "with write permission" in caught.value.hint
 
 
+@pytest.mark.crash
 def test_killed_creation_leaves_nothing_that_could_be_opened(path: Path) -> None:
     script = """
 import os, signal, sys
 from pathlib import Path
-from bulkmail.outbox import store
+from bulkmail.outbox import sqlite_file
 from bulkmail.outbox.outbox import Outbox
-store.put_in_place = lambda draft, path: os.kill(os.getpid(), signal.SIGKILL)
+sqlite_file.put_in_place = lambda draft, path: os.kill(os.getpid(), signal.SIGKILL)
 Outbox.create(Path(sys.argv[1]), campaign=None, settings={})
 """
     assert run_python(script, path).returncode == -9
@@ -260,7 +261,7 @@ def test_failed_creation_leaves_the_old_run_and_no_lock(
     create: Callable[..., Outbox], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(make_entries(2)).close()
-    monkeypatch.setattr(store, "statements", lambda name: ("CREATE NONSENSE",))
+    monkeypatch.setattr(sqlite_file, "statements", lambda name: ("CREATE NONSENSE",))
     with pytest.raises(OutboxError, match=r"run\.outbox.* cannot be used .*NONSENSE"):
         create(replace=True)
     assert names(path.parent) == ["run.outbox"]
@@ -419,11 +420,11 @@ broken line
     ],
 )
 def test_file_system_is_that_of_the_nearest_mount(place: str, kind: str) -> None:
-    assert mounts.file_system(Path(place), MOUNTS) == kind
+    assert lock.file_system(Path(place), MOUNTS) == kind
 
 
 def test_file_system_is_unknown_without_a_mount() -> None:
-    assert mounts.file_system(Path("/x"), "") == ""
+    assert lock.file_system(Path("/x"), "") == ""
 
 
 @pytest.mark.parametrize(
@@ -440,7 +441,7 @@ def test_network_file_system_is_refused(path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("kind", ["ext4", "tmpfs", "overlay", "9p", "virtiofs", "btrfs"])
 def test_local_file_system_is_taken(path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(Path, "read_bytes", lambda self: f"1 0 0:1 / / rw - {kind} x rw\n".encode())
-    mounts.refuse_network(path)
+    lock.refuse_network(path)
 
 
 def test_nothing_is_held_against_a_place_that_nothing_is_known_of(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -448,7 +449,7 @@ def test_nothing_is_held_against_a_place_that_nothing_is_known_of(path: Path, mo
         raise FileNotFoundError(self)
 
     monkeypatch.setattr(Path, "read_bytes", missing)
-    mounts.refuse_network(path)
+    lock.refuse_network(path)
 
 
 def test_windows_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -458,9 +459,9 @@ def test_windows_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         def __str__(self) -> str:
             return "\\\\server\\share\\x.outbox"
 
-    monkeypatch.setattr(mounts.sys, "platform", "win32")
+    monkeypatch.setattr(lock.sys, "platform", "win32")
     with pytest.raises(OutboxError, match="is on a network share"):
-        mounts.refuse_network(Share())  # type: ignore[arg-type]
+        lock.refuse_network(Share())  # type: ignore[arg-type]
 
 
 def test_file_system_without_shared_memory_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -632,7 +633,7 @@ def test_opening_that_fails_half_way_lets_go(
 def test_file_that_may_not_be_opened_is_named(path: Path) -> None:
     path.mkdir()
     with pytest.raises(OutboxError, match=r"run\.outbox cannot be opened \(unable to open database file\)"):
-        store.connect(path)
+        sqlite_file.connect(path)
 
 
 def test_folder_in_the_way_of_a_new_outbox_is_named(path: Path) -> None:
@@ -646,7 +647,7 @@ def test_finished_run_that_someone_reads_is_not_gone_on_with(
     create: Callable[..., Outbox], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(make_entries(1)).close()
-    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite_file, "_BUSY_SECONDS", 0.05)
     with (
         OutboxReader.open(path) as reader,
         pytest.raises(OutboxError, match="is in use by another program") as caught,
@@ -660,16 +661,16 @@ def test_finished_run_that_someone_reads_is_not_gone_on_with(
 def test_failure_at_the_end_does_not_hide_what_went_wrong_first(
     create: Callable[..., Outbox], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: store.Store) -> None:
+    def fail(self: sqlite_file.Store) -> None:
         raise OutboxError("the disk is gone")
 
-    monkeypatch.setattr(store.Store, "settle_down", fail)
+    monkeypatch.setattr(sqlite_file.Store, "settle_down", fail)
     with pytest.raises(ValueError, match="first") as caught, create(make_entries(1)):
         raise ValueError("first")
     assert caught.value.__notes__ == ["the disk is gone"]
     monkeypatch.undo()
     create(replace=True).close()  # the lock is free again
-    monkeypatch.setattr(store.Store, "settle_down", fail)
+    monkeypatch.setattr(sqlite_file.Store, "settle_down", fail)
     with pytest.raises(OutboxError, match="the disk is gone"):
         create(replace=True).close()
 

@@ -11,11 +11,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bulkmail.engine.journal import Journal
+from bulkmail.engine.run import Journal
+from bulkmail.model.delivery import Mark, Release, Settlement
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.job import Mark, Release, Settlement
 from bulkmail.model.pace import Durability
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.sending import OutboxStore
 from tests.outbox.making import due, make_entries, make_mark, make_settlement, statuses

@@ -16,14 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment, Campaign, Template
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.recipient import Place, PlainRows, Recipient
-from bulkmail.model.status import Status
+from bulkmail.model.recipient import Address, Place, PlainRows, Recipient
+from bulkmail.model.tally import Status
 from bulkmail.outbox.entries import ReadyMade
 from bulkmail.outbox.outbox import Entry, Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.outbox.making import due, fill, make_bad_row, make_entries, make_recipient, statuses
 
 CAMPAIGN = Campaign(
@@ -312,6 +311,7 @@ def test_file_is_for_its_owner_only(create: Callable[..., Outbox], path: Path) -
     assert modes == dict.fromkeys(("run.outbox", "run.outbox-wal", "run.outbox-shm", "run.outbox.lock"), 384)
 
 
+@pytest.mark.slow
 def test_loading_is_flat_in_memory(tmp_path: Path) -> None:
     script = """
 import resource, sys

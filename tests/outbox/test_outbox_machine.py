@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
-from bulkmail.model.address import Address
-from bulkmail.model.delivery import Delivery
+from bulkmail.model.delivery import Delivery, Release
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.job import Release
-from bulkmail.model.reply import Reply, Stage
+from bulkmail.model.outcome import Reply, Stage
+from bulkmail.model.recipient import Address
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Entry, Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.outbox.making import BUSY, LOST, OK, UNKNOWN, make_bad_row, make_mark, make_recipient, make_settlement
+
+pytestmark = pytest.mark.slow
 
 STOPS = Reply(Stage.MAIL, 550, "", "sender refused")
 POLICY = RetryPolicy(schedule=(100.0, 100.0))

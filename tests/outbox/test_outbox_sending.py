@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bulkmail.model.delivery import Delivery
+from bulkmail.model.delivery import Delivery, Release
 from bulkmail.model.errors import IllegalMove, OutboxError
-from bulkmail.model.job import Release
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.pace import Durability
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Entry, Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.outbox.making import (
     BUSY,
     LOST,

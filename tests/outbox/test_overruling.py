@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.entries import ReadyMade
 from bulkmail.outbox.outbox import Entry, Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.outbox.making import BUSY, LOST, due, make_entries, make_mark, make_recipient, send, statuses
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from bulkmail.model.delivery import PutBack, Release
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.job import PutBack, Release
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
+from bulkmail.outbox.addresses import FoundDelivery
 from bulkmail.outbox.entries import Fold, RowRecord
-from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.outbox.outbox import Entry, Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.outbox.turns import FOLD
 from tests.outbox.making import BUSY, LOST, UNKNOWN, due, make_entries, make_mark, make_recipient, make_settlement, send
 
@@ -57,6 +57,7 @@ def check_readers(path: Path, folder: Path) -> None:
         assert reader.last_tried_at() is not None
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize("number", [1, 3, FOLD - 1, FOLD, FOLD + 1, 2 * FOLD + 5])
 def test_killed_before_and_after_each_fold_every_reader_says_the_same(
     create: Callable[..., Outbox], path: Path, tmp_path: Path, number: int

@@ -13,8 +13,8 @@ from selectolax.lexbor import LexborHTMLParser
 
 from bulkmail.message.html import framed as framing
 from bulkmail.message.html.framed import Picture, framed
+from bulkmail.model.delivery import Envelope, Message
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.message import Envelope, Message
 from bulkmail.preview.preview_page import MOST_MESSAGES, Album, sheet_of
 
 
@@ -85,6 +85,7 @@ def test_page_says_what_is_not_there(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_album_shows_up_to_some_messages_and_needs_one(tmp_path: Path) -> None:
     album = Album()
     with pytest.raises(ConfigError, match="no message"):

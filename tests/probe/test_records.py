@@ -205,6 +205,7 @@ async def findings(shop: Path, relay: str, zone: Zone) -> list[Finding]:
     return checked.findings
 
 
+@pytest.mark.slow
 def test_check_online_reports_what_relay_and_dns_say(shop: Path) -> None:
     zone: Zone = {
         ("null.example", "MX"): ("0 .",),

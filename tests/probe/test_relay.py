@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from bulkmail.checks.relay_trouble import RelayTrouble, explain, trouble_with
 from bulkmail.cli.relay_table import WIDTH, as_table, to_json
-from bulkmail.model.address import Address, has_control
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
+from bulkmail.model.recipient import Address, has_control
 from bulkmail.model.relay import Relay, Secret
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.probe.certificate import read_certificate
 from bulkmail.probe.relay_probe import Clue, Login, Obstacle, RelayFacts, guess, look_at
 from bulkmail.settings.presets import known_feedback
@@ -97,6 +97,7 @@ async def test_relay_that_is_fine(ca_file: Path) -> None:
         assert PASSWORD not in reported
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", ["postfix", "exim"])
 async def test_real_server(server: str, request: pytest.FixtureRequest) -> None:
     real: MailServer = request.getfixturevalue(server)
@@ -435,8 +436,8 @@ def test_certificate_of_any_bytes_is_read_or_none(der: bytes) -> None:
 def test_table_is_printable_and_80_columns_wide_whatever_the_server_says(
     lines: list[str], words: str, size: int
 ) -> None:
-    from bulkmail.model.reply import make_reply
-    from bulkmail.smtp.capabilities import parse_capabilities
+    from bulkmail.model.outcome import make_reply
+    from bulkmail.smtp.replies import parse_capabilities
     from bulkmail.text import printable
 
     reply = make_reply(Stage.MAIL, 550, [words])

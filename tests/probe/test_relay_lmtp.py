@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 import trustme
 
-from bulkmail.model.address import Address
+from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Relay
 from bulkmail.probe.relay_probe import look_at
 from bulkmail.settings.presets import known_feedback

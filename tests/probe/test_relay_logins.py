@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from bulkmail.model.outcome import Breakage
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
-from bulkmail.model.reply import Breakage
 from bulkmail.probe.relay_probe import Login, RelayFacts, look_at
 from bulkmail.settings.presets import known_feedback
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError, Tokens

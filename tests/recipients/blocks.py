@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from bulkmail.model.address import parse_mailbox
-from bulkmail.model.recipient import BadRow, Place, PlainRows, Recipient
+from bulkmail.model.recipient import BadRow, Place, PlainRows, Recipient, parse_mailbox
 from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.recipients.list_source import open_list
 

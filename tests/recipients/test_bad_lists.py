@@ -307,7 +307,13 @@ BAD_ROWS = {
 }
 
 
-@pytest.mark.parametrize(("content", "bad"), BAD_ROWS.values(), ids=BAD_ROWS)
+@pytest.mark.parametrize(
+    ("content", "bad"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.slow] if name.startswith("endless") else [])
+        for name, case in BAD_ROWS.items()
+    ],
+)
 def test_bad_row_does_not_stop_the_list(read: Callable[..., object], content: str | bytes, bad: list[str]) -> None:
     ending = ";" if isinstance(content, str) and content.startswith("email;") else ","
     content = content.encode() if isinstance(content, str) else content

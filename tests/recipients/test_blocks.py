@@ -39,6 +39,7 @@ LINES = st.one_of(
 HEADERS = st.sampled_from(["email,name,town", "name,email,town", "email,town,town", "email,,town", "email,name"])
 
 
+@pytest.mark.slow
 @given(
     header=HEADERS,
     lines=st.lists(LINES, min_size=1, max_size=12),

@@ -384,6 +384,7 @@ def test_stray_quote_swallows_no_one(read: Read, content: str, line: int, addres
     assert people.addresses == addresses
 
 
+@pytest.mark.slow
 def test_stray_quote_before_very_many_rows_swallows_no_one(read: Read) -> None:
     rows = "".join(f"user{number}@example.org,{'x' * 4000}\n" for number in range(5000))
     people = read('email,note\na@x.org,"Ann\n' + rows)
@@ -391,6 +392,7 @@ def test_stray_quote_before_very_many_rows_swallows_no_one(read: Read) -> None:
     assert [person.place.line for person in people.people] == list(range(3, 5003))
 
 
+@pytest.mark.slow
 def test_stray_quote_before_very_many_addresses_swallows_no_one(read: Read) -> None:
     rows = "".join(f"{'x' * 60}.{number} <user{number}@example.org>\n" for number in range(200_000))
     people = read('email\n"a@x.org\n' + rows)
@@ -398,6 +400,7 @@ def test_stray_quote_before_very_many_addresses_swallows_no_one(read: Read) -> N
     assert [person.place.line for person in people.people] == list(range(3, 200_003))
 
 
+@pytest.mark.slow
 def test_giant_cell_that_is_never_closed_ends_the_list(read: Read) -> None:
     people = read('email,note\na@x.org,x\nb@x.org,"' + ("some words " * 20 + "\n") * 75_000)
     assert people.bad == [
@@ -410,6 +413,7 @@ def test_stray_quote_in_the_middle_of_a_cell_is_a_character(read: Read) -> None:
     assert read('email,size\na@x.org,5" pipe\nb@x.org,x\n').people[0].fields["size"] == '5" pipe'
 
 
+@pytest.mark.slow
 def test_hostile_quotes_do_not_make_reading_quadratic(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bulkmail.recipients.csv_reader._MOST_READ_AGAIN", 200_000)
     # Each line closes the quote of the one before and opens another: taken at its word, the file is one row.
@@ -528,6 +532,7 @@ def test_delimiter_of_a_giant_cell_falls_back_when_the_csv_module_refuses_it() -
         csv.field_size_limit(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "begin", "row", "end"),
     [

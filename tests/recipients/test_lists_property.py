@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkmail.model.address import has_control
 from bulkmail.model.errors import ListError
-from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.model.recipient import BadRow, Recipient, has_control
 from bulkmail.recipients.csv_reader import CellReader, RowFault
 from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.recipients.list_source import open_list
@@ -72,6 +71,7 @@ def test_text_without_open_quotes_is_read_as_the_csv_module_reads_it(text: str) 
         assert [cells for cells, _ in rows] == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     beginning=BEGINNINGS,

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from bulkmail.message.template.rendering import compile_condition
-from bulkmail.model.address import Address
 from bulkmail.model.errors import ListError
-from bulkmail.model.recipient import BadRow, Place, Recipient
-from bulkmail.model.status import Status
+from bulkmail.model.recipient import Address, BadRow, Place, Recipient
+from bulkmail.model.tally import Status
 from bulkmail.recipients.screening import Screened, Suppression, _Places, screen
 
 Write = Callable[[str, str | bytes], str]

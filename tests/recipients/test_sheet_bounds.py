@@ -103,6 +103,7 @@ def test_stray_cell_may_name_its_text_by_number(tmp_path: Path) -> None:
     assert read(path)[1] == [f"{path}: 'two & more' in C1048576 is far outside of the list and left out"]
 
 
+@pytest.mark.slow
 def test_rows_that_are_far_apart_but_are_no_stray_cells_are_all_read(tmp_path: Path) -> None:
     rows = [row(1, inline("A1", "email"))] + [row(n, inline(f"A{n}", f"u{n}@b.test")) for n in range(2, 900_000, 9_000)]
     found, reported = read(workbook(tmp_path / "list.xlsx", rows))

@@ -139,6 +139,7 @@ def test_imap_answer_of_any_announced_size_takes_no_memory(size: bytes, reason: 
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_imap_line_without_end_is_not_read_to_its_end() -> None:
     with serving(*[b"<1.run@shop.example>"] * 700_000) as (mailbox, _), pytest.raises(RelayError, match="bytes"):
         list(look_in_imap(mailbox, Secret(PASSWORD), folder="Sent", message_ids=["<1.run@shop.example>"]))

@@ -8,14 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bulkmail.model.address import Address
-from bulkmail.model.delivery import Attempt, settle
-from bulkmail.model.job import Mark, Settlement
-from bulkmail.model.recipient import BadRow, Place, Recipient
-from bulkmail.model.reply import Fault, Reply
+from bulkmail.model.delivery import Attempt, Mark, Settlement, settle
+from bulkmail.model.outcome import Fault, Reply
+from bulkmail.model.recipient import Address, BadRow, Place, Recipient
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.entries import Entry, RowRecord
 from bulkmail.outbox.outbox import Outbox

@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.recipients.columns import DELIVERY_COLUMNS
 from bulkmail.recipients.list_source import open_list

@@ -14,10 +14,8 @@ from selectolax.lexbor import LexborHTMLParser
 
 from bulkmail.model.campaign import Campaign, InlineImage, Template, Unsubscribe
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.feedback_event import FeedbackKind
-from bulkmail.model.returned import ReturnedCounts
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.feedback_event import FeedbackKind, ReturnedCounts
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.entries import AttemptRecord
 from bulkmail.report.figures import MOST_BUCKETS, MOST_PROVIDERS, MOST_ROWS, People, Timeline, figures_of
 from bulkmail.report.html import write_html

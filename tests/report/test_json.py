@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.report.json_report import write_json
 from bulkmail.report.run_source import Source
@@ -195,6 +194,7 @@ values = st.recursive(
 columns = st.text().filter(lambda name: not name.startswith("delivery_"))  # those are of an earlier report
 
 
+@pytest.mark.slow
 @given(st.lists(st.dictionaries(columns, values, max_size=3), max_size=3))
 def test_json_comes_back_as_it_was(rows: list[dict[str, object]]) -> None:
     found = read(make_source([make_record(n, fields=fields) for n, fields in enumerate(rows, 1)]))

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulkmail.model.delivery import Envelope, Message
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.message import Envelope, Message
 from bulkmail.preview.message_parts import LONGEST_LINE, MOST_LINES, ShownFile, plain_view, take_parts
 from bulkmail.preview.preview_files import file_stem, write_message
 

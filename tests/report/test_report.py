@@ -10,13 +10,12 @@ import pytest
 
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import BulkmailError, ConfigError, OutboxError
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.recipient import Place
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.csv_report import write_csv
 from bulkmail.report.json_report import write_json
 from bulkmail.report.report import MOST_NAMED, MOST_SHOWN, AttentionRow, Report

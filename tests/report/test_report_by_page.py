@@ -11,20 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkmail.model.address import Address
-from bulkmail.model.delivery import Attempt, settle
+from bulkmail.model.delivery import Attempt, Mark, Settlement, settle
 from bulkmail.model.errors import BulkmailError, OutboxError
-from bulkmail.model.job import Mark, Settlement
-from bulkmail.model.recipient import BadRow, Place, Recipient
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
+from bulkmail.model.recipient import Address, BadRow, Place, Recipient
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.model.verdict import judge
-from bulkmail.outbox import reader as reading
+from bulkmail.outbox import outbox_reader as reading
 from bulkmail.outbox.entries import Entry, Fold, ReadyMade, RowRecord
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.csv_report import write_csv
 from bulkmail.report.html import write_html
 from bulkmail.report.json_report import write_json
@@ -117,6 +114,7 @@ def make(made: Sequence[Made], columns: Sequence[str], *, decides: bool = False)
     return outbox
 
 
+@pytest.mark.slow
 @given(st.lists(rows, max_size=12), st.sampled_from([COLUMNS, ("email",), ()]), st.booleans(), st.integers(2, 5))
 @settings(deadline=None)
 def test_report_by_page_is_the_report_by_row(

@@ -35,6 +35,7 @@ write_{module}(Source(make_run(), Tally(9_999, {{Status.ACCEPTED: 9_999}}), rows
 """
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize("module", ["csv", "json"])
 def test_report_killed_in_the_middle_leaves_the_old_one(tmp_path: Path, module: str) -> None:
     target = tmp_path / f"report.{module}"

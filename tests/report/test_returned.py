@@ -8,9 +8,9 @@ from collections import Counter
 from typing import Any
 
 from bulkmail.model.campaign import Campaign, Template
+from bulkmail.model.feedback_event import CameBack, ReturnedCounts
 from bulkmail.model.feedback_event import FeedbackKind as Kind
-from bulkmail.model.returned import CameBack, ReturnedCounts
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.outbox.entries import PathRecord
 from bulkmail.report.came_back import came_back, of_passes, of_variants
 from bulkmail.report.html import write_html

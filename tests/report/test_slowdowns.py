@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from selectolax.lexbor import LexborHTMLParser
 
-from bulkmail.model.adapt import AdaptiveRate
-from bulkmail.model.slowdown import Slowdown
+from bulkmail.model.rate import AdaptiveRate
+from bulkmail.model.shaper import Slowdown
 from bulkmail.report.html import write_html
 from bulkmail.report.report import Report
 from bulkmail.report.slowdowns import SETTING, as_object, clock_time, recorded, sentence, slowdowns_of

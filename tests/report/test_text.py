@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.report.report import Report
 from bulkmail.report.text_report import MOST_LINES, styled, summary

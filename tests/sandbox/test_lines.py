@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from bulkmail.model.delivery import Envelope, Message
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.message import Envelope, Message
-from bulkmail.model.outcome import Outcome, Scope
-from bulkmail.model.reply import Reply, Stage
+from bulkmail.model.outcome import Outcome, Reply, Scope, Stage
 from bulkmail.model.verdict import judge
 from bulkmail.sandbox.inbox import Inbox
 from bulkmail.sandbox.lines import Done, MaildirLine, NullLine

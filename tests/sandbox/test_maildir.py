@@ -205,6 +205,7 @@ def test_inbox_of_nothing_says_what_to_do(maildir: Maildir) -> None:
     assert caught.value.hint == "send something to the sandbox first"
 
 
+@pytest.mark.slow
 def test_inbox_refuses_a_message_that_nests_too_deep(maildir: Maildir) -> None:
     nested = b"".join(b'Content-Type: multipart/mixed; boundary="%d"\r\n\r\n--%d\r\n' % (n, n) for n in range(1_000))
     keep(maildir, nested)

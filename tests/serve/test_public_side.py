@@ -26,17 +26,17 @@ from standardwebhooks import Webhook as Standard
 
 from bulkmail.feedback.matching import Matcher
 from bulkmail.message.unsubscribe import make_token
-from bulkmail.model.address import Address
 from bulkmail.model.errors import SuppressionError
 from bulkmail.model.feedback_event import FeedbackKind, KnownRun
+from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Secret
 from bulkmail.model.suppression import SuppressionReason
-from bulkmail.outbox.finding import FoundDelivery
+from bulkmail.outbox.addresses import FoundDelivery
 from bulkmail.serve.proofs import Webhook
 from bulkmail.serve.public_app import PublicSide, make_app, masked
 from bulkmail.serve.writer import Writer
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import EntryQuery
-from bulkmail.suppression.store import SqliteSuppressions
 
 KEY = "0123456789abcdef0123"
 ANN = Address("ann", "example.org")

@@ -19,12 +19,12 @@ from click.testing import CliRunner
 from bulkmail.cli import main
 from bulkmail.mailing.run_watch import RunNote, keep_note
 from bulkmail.message.unsubscribe import make_token
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.notification import NotifySettings
+from bulkmail.model.recipient import Address
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import EntryQuery
-from bulkmail.suppression.store import SqliteSuppressions
 from tests.e2e.commands import environment
 from tests.feedback import mails
 
@@ -84,6 +84,7 @@ def path_of(name: str = "ann") -> str:
     return f"/u/{make_token(Address(name, 'example.org'), KEY.encode(), list_id='news')}"
 
 
+@pytest.mark.slow
 def test_serve_answers_and_ends_with_everything_on_the_disk(start: Start, state_folder: Path) -> None:
     process, port = start()
     status, headers, page = ask(port, "GET", path_of())
@@ -101,6 +102,7 @@ def test_serve_answers_and_ends_with_everything_on_the_disk(start: Start, state_
         assert {entry.key for entry in store.entries(EntryQuery())} == {"ann@example.org", "bob@example.org"}
 
 
+@pytest.mark.slow
 def test_serve_reads_the_mailboxes_of_its_settings_while_one_of_them_fails(
     start: Start, config: Path, tmp_path: Path, state_folder: Path
 ) -> None:
@@ -151,7 +153,7 @@ def serve(config: Path, *words: str) -> tuple[int, str]:
         ('[serve]\nlisten = "8025"\nkeys = ["unsubscribe.key"]\n', "is not an address to listen at"),
         ('[[webhook]]\nprovider = "mailgum"\n', 'did you mean "mailgun"?'),
         ('[[webhook]]\nprovider = "ses"\n', "without topics"),
-        ('[[webhook]]\nprovider = "mailgun"\n', "secret_env, secret_file or secret_command"),
+        ('[[webhook]]\nprovider = "mailgun"\n', "secret_file, secret_env or secret_command"),
         ('[[webhook]]\nprovider = "mailgun"\nsecret = "x"\n', "[webhook] has no key"),
         ('[[webhook]]\nprovider = "postmark"\nsecret_env = "NOT_SET"\n', "NOT_SET is not set"),
     ],
@@ -175,6 +177,7 @@ def test_port_that_is_taken_is_reported(config: Path) -> None:
     assert code == 3 and "cannot listen" in output
 
 
+@pytest.mark.slow
 def test_serve_notifies_of_a_run_that_was_killed(start: Start, tmp_path: Path, make_campaign: MakeCampaign) -> None:
     reported, path = tmp_path / "reported", tmp_path / "spring.outbox"
     with Outbox.create(path, campaign=make_campaign(), settings={}) as outbox:

@@ -11,6 +11,8 @@ import pytest
 import bulkmail
 from tests.servers.dovecot_lmtp import Mailboxes, run_dovecot
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = [f"p{number}@example.com" for number in range(60)]
 BOSSES = ["boss0@example.com", "boss1@example.com"]
 

@@ -16,7 +16,7 @@ from bulkmail.mailing.intake import Intake
 from bulkmail.model.errors import RelayError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun
 from bulkmail.model.relay import Secret
-from bulkmail.suppression.store import SqliteSuppressions
+from bulkmail.suppression.file import SqliteSuppressions
 from tests.feedback import mails
 from tests.servers.dovecot_lmtp import PASSWORD, Mailboxes, run_dovecot
 

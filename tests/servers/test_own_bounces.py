@@ -14,10 +14,9 @@ import pytest
 import bulkmail
 from bulkmail.mailbox.mail_files import MaildirSource
 from bulkmail.mailing.intake import Intake
-from bulkmail.mailing.suppression_sources import open_settings
-from bulkmail.mailing.token_keys import known_run
+from bulkmail.mailing.suppression_list import known_run, open_settings
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.suppressions import load_suppressions
 from tests.servers.dovecot_lmtp import run_dovecot
 from tests.servers.exim import USER, run_exim

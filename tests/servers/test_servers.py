@@ -14,6 +14,8 @@ from tests.servers.postfix import run_postfix
 from tests.servers.programs import cache, environment_of, find_program, missing, require_program
 from tests.servers.sinks import Sink, run_sink
 
+pytestmark = pytest.mark.slow
+
 SENDER = "shop@example.org"
 
 

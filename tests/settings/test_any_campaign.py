@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bulkmail.model.address import has_control
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.recipient import has_control
 from bulkmail.settings.overrides import Overrides
 from bulkmail.settings.settings import Settings, load
 from tests.settings.conftest import SOUND
@@ -99,6 +99,7 @@ def load_or_refuse(toml: str | bytes) -> Settings | None:
         return None
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.one_of(st.text(), st.lists(LINES, max_size=12).map("\n".join), shaped(), st.binary(max_size=200)))
 @example('message = 1\n[[relay]]\nrelay = {}\n"" = 1')

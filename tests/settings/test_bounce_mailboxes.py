@@ -8,7 +8,7 @@ import pytest
 
 from bulkmail.mailbox.imap import Mailbox
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.secret_source import SecretKind, SecretSource
+from bulkmail.model.relay import SecretKind, SecretSource
 from bulkmail.settings.user_tables import BounceMailbox, load_mailboxes
 
 
@@ -61,7 +61,10 @@ def test_no_settings_are_no_mailboxes(home: Path) -> None:
         ("folder = 'x'", "config.toml:2: bounces: names no mailbox"),
         ("maildir = 'x'\nmbox = 'y'", "names several mailboxes, maildir and mbox"),
         ("maildir = 'x'\npassword_env = 'P'", "a password is for imap"),
-        ("imap = 'imaps://u@h.example'\npassword_env = 'P'\npassword_file = 'f'", "twice where the password is"),
+        (
+            "imap = 'imaps://u@h.example'\npassword_env = 'P'\npassword_file = 'f'",
+            "the password cannot come from two places",
+        ),
         ("imap = 'imaps://u:geheim@h.example'", "config.toml:3: imap: a password does not belong"),
         ("imap = 'pop3://u@h.example'", "is no IMAP address"),
         ("imapp = 'imaps://u@h.example'", "imapp"),

@@ -213,7 +213,7 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
         ),
         pytest.param(
             f'{SOUND}attachments = [{{ file = "message.txt", type = "pdf" }}]\n',
-            f'shop/campaign.toml:{LINES + 1}: attachments = "message.txt": its type "pdf" is not a content type',
+            f'shop/campaign.toml:{LINES + 1}: type = "pdf": is not a content type',
             'write type = "application/pdf"',
             id="attachment-type",
         ),

@@ -8,7 +8,7 @@ import pytest
 
 from bulkmail.model.campaign import Campaign, Dkim, Unsubscribe
 from bulkmail.model.errors import ConfigError
-from bulkmail.outbox.encoding import decode_campaign, encode_campaign
+from bulkmail.outbox.entries import decode_campaign, encode_campaign
 from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.settings import load
 from tests.settings.conftest import SOUND, MakeShop
@@ -103,7 +103,7 @@ def test_two_signatures_are_two_tables(campaign) -> None:
         ('reverse_path = "{{ x \\u0007 }}"\n', "holds a control character"),
         ("[message.unsubscribe]\n", "campaign.toml:8: unsubscribe: says neither https nor mailto"),
         (LINKS, "campaign.toml:8: unsubscribe: does not say where its key is; write key_file"),
-        (LINKS + 'key_env = "K"\nkey_file = "k"\n', "the key cannot come from key_file and key_env"),
+        (LINKS + 'key_env = "K"\nkey_file = "k"\n', "the key cannot come from two places, key_env and key_file"),
         (LINKS + 'key_env = "hunter2!"\n', "campaign.toml:10: key_env: is not the name of an environment variable"),
         (LINKS + 'key_file = " "\n', "campaign.toml:10: key_file: is not the name of a file; fill it in"),
         (LINKS + 'key = "hunter2"\n', '[message.unsubscribe] has no key "key"'),

@@ -8,9 +8,8 @@ import pytest
 
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.header.addresses import RowAddress
-from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.recipients.list_source import from_rows, open_list
 from bulkmail.settings.overrides import Overrides

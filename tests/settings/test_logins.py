@@ -11,9 +11,9 @@ import pytest
 
 from bulkmail.mailing.run_record import from_settings, to_settings
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.outcome import Breakage
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Kind, Oauth, Relay, Secret
-from bulkmail.model.reply import Breakage
 from bulkmail.model.route import Route
 from bulkmail.settings.overrides import Overrides
 from bulkmail.settings.secrets import find_key_password, find_password, find_proxy_password, find_tokens

@@ -10,11 +10,10 @@ from pydantic import ValidationError
 
 from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.mailbox_provider import ProviderLimits
 from bulkmail.model.pace import Pace
-from bulkmail.model.quota import NO_QUOTA, Quota
-from bulkmail.model.ramp import Ramp
+from bulkmail.model.quota import NO_QUOTA, Quota, Ramp
 from bulkmail.model.rate import Rate
+from bulkmail.model.route import ProviderLimits
 from bulkmail.settings.key_types import PositiveDuration
 from bulkmail.settings.overrides import Overrides
 from bulkmail.settings.pacing import with_parts

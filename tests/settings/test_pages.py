@@ -182,7 +182,7 @@ def test_attachments_root_is_the_folder_of_rows(make_shop: MakeShop) -> None:
 
 def test_type_of_a_row_file_is_checked(make_shop: MakeShop) -> None:
     make_shop(f'{HEAD}text = "message.txt"\nattachments = [{{ file = "{{{{ id }}}}", type = "pdf" }}]\n')
-    assert 'its type "pdf" is not a content type' in fault_of()
+    assert 'type = "pdf": is not a content type' in fault_of()
 
 
 WORD = """<html><head><meta http-equiv=Content-Type content="text/html; charset={}"></head>

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.dsn import Dsn
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.relay import Kind, Relay, Tls
+from bulkmail.model.relay import Dsn, Kind, Relay, Tls
 from bulkmail.settings.overrides import Overrides
 from bulkmail.settings.settings import load
 from tests.settings.conftest import SOUND, MakeShop
@@ -302,8 +301,10 @@ def test_relay_table_overrides_the_reports_of_the_url(make_shop: MakeShop) -> No
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        pytest.param(f'{URL}\ndsn = "always"', "shop/campaign.toml:9: dsn='always'", id="dsn"),
-        pytest.param(f'{URL}\ndsn = "failure"\ndsn_return = "some"', "dsn_return='some'", id="dsn_return"),
+        pytest.param(f'{URL}\ndsn = "always"', 'shop/campaign.toml:9: dsn = "always": names no events', id="dsn"),
+        pytest.param(
+            f'{URL}\ndsn = "failure"\ndsn_return = "some"', 'dsn_return = "some": is not what', id="dsn_return"
+        ),
         pytest.param(f'{URL}\ndsn_return = "full"', "dsn_return: says nothing without dsn", id="dsn_return alone"),
         pytest.param('url = "smtp://h?tls=off"\nrequiretls = true', "requiretls: requiretls asks for TLS", id="clear"),
         pytest.param('url = "lmtp:///run/lmtp"\ntls = "required"', "tls: does not go with a Unix socket", id="tls"),

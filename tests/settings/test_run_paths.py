@@ -82,6 +82,7 @@ def test_fresh_run_has_the_date_of_today_by_default(shop: Path) -> None:
     assert name.startswith((before, time.strftime("to-%Y%m%d")))
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # a busy machine is no fault
 @given(st.text(max_size=200))
 def test_file_stem_is_one_plain_part_of_a_path(name: str) -> None:

@@ -10,11 +10,9 @@ from typing import Any
 import pytest
 
 import bulkmail.settings
-from bulkmail.model.outcome import Outcome
-from bulkmail.model.reply import Stage, make_reply
-from bulkmail.model.subjects import Subject
+from bulkmail.model.outcome import Outcome, Stage, make_reply
 from bulkmail.model.verdict import judge
-from bulkmail.model.wording import read
+from bulkmail.model.wording import Subject, read
 from bulkmail.settings.presets import known_feedback, known_providers
 
 DATA = Path(bulkmail.settings.__file__).parents[1] / "data"

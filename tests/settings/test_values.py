@@ -10,9 +10,8 @@ import pytest
 import bulkmail
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.template.constants import read_values
-from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.settings.overrides import Overrides
 from bulkmail.settings.settings import load
 

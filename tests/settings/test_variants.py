@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from bulkmail.message.compose.composer import Composer, Rendered
-from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.recipient import Address, Place, Recipient
 from bulkmail.settings.settings import load
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")

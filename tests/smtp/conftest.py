@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from bulkmail.model.message import Envelope, Message
+from bulkmail.model.delivery import Envelope, Message
 from bulkmail.model.relay import Relay
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.opening import Timeouts

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
+from bulkmail.smtp.replies import Capabilities, parse_capabilities
 
 
 def test_capabilities_of_a_full_answer() -> None:

@@ -10,9 +10,9 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.outcome import Breakage
 from bulkmail.model.relay import Relay, Secret
-from bulkmail.model.reply import Breakage
-from bulkmail.smtp.tls import make_tls_context, tls_breakage
+from bulkmail.smtp.opening import make_tls_context, tls_breakage
 
 
 @pytest.fixture

@@ -15,17 +15,16 @@ from typing import cast
 
 import pytest
 
-from bulkmail.model.message import Message
-from bulkmail.model.outcome import Outcome
+from bulkmail.model.delivery import Message
+from bulkmail.model.outcome import Breakage, Fault, Outcome, Reply, Stage
 from bulkmail.model.relay import Relay
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.connection import Connection
 from bulkmail.smtp.opening import Timeouts
 from bulkmail.smtp.peer_policy import PeerPolicy, Terms
 from bulkmail.smtp.protocol import Protocol
-from bulkmail.smtp.transfer import Transfer
+from bulkmail.smtp.replies import Capabilities
+from bulkmail.smtp.transaction import Transfer
 from bulkmail.testing import Hang, ScriptedRelay, Split
 from tests.connections import Single
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.smtp.content import LONGEST_PIECE, TERMINATOR, wire_pieces
+from bulkmail.smtp.transaction import LONGEST_PIECE, TERMINATOR, wire_pieces
 
 
 def written(*buffers: bytes) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bulkmail.model.reply import Breakage
+from bulkmail.model.outcome import Breakage
 from bulkmail.smtp import dialling
 from bulkmail.smtp.dialling import DialError, dial
 

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
+from bulkmail.model.outcome import Breakage, Fault, Stage
 from bulkmail.model.relay import Relay
-from bulkmail.model.reply import Breakage, Fault, Stage
-from bulkmail.smtp.dialogue import Dialogue, SessionRefused
 from bulkmail.smtp.opening import Access, open_dialogue
+from bulkmail.smtp.replies import Dialogue, SessionRefused
 from bulkmail.testing import Drop, Hang, ScriptedRelay
 from bulkmail.testing.answers import Script
 

@@ -4,12 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from bulkmail.model.message import Message
-from bulkmail.model.outcome import Outcome
-from bulkmail.model.reply import Breakage, Stage
+from bulkmail.model.delivery import Message
+from bulkmail.model.outcome import Breakage, Outcome, Stage
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.envelopes import mail_command, rcpt_command, unsendable
+from bulkmail.smtp.replies import Capabilities
+from bulkmail.smtp.transaction import mail_command, rcpt_command, unsendable
 
 EVERYTHING = Capabilities(size_limit=1000, smtputf8=True, eight_bit_mime=True)
 NOTHING = Capabilities()

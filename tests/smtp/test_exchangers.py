@@ -6,8 +6,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bulkmail.smtp import exchangers as module
-from bulkmail.smtp.exchangers import Exchangers
+from bulkmail.smtp import dialling as module
+from bulkmail.smtp.dialling import Exchangers
 
 
 class Names:

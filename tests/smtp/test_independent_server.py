@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult
 
-from bulkmail.model.message import Message
+from bulkmail.model.delivery import Message
+from bulkmail.model.outcome import Reply, Stage
 from bulkmail.model.relay import Relay, Secret
-from bulkmail.model.reply import Reply, Stage
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.dialogue import SessionRefused
+from bulkmail.smtp.replies import SessionRefused
 from tests.connections import Single
 
 

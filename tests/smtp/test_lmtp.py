@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bulkmail.model.message import Envelope, Message
-from bulkmail.model.outcome import Outcome
+from bulkmail.model.delivery import Envelope, Message
+from bulkmail.model.outcome import Breakage, Fault, Outcome, Reply, Stage
 from bulkmail.model.relay import Relay
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.smtp.peer_policy import PeerPolicy
-from bulkmail.smtp.transfer import Done, Transfer
+from bulkmail.smtp.replies import SessionRefused
+from bulkmail.smtp.transaction import Done, Transfer
 from bulkmail.testing import Drop, ScriptedRelay, Split
 from tests.connections import Single
 

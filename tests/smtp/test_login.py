@@ -11,13 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.relay import Relay, Secret
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError, Tokens
-from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.smtp.login import LoginError, Mechanism, choose_mechanism, log_in
-from bulkmail.smtp.replies import RawReply
+from bulkmail.smtp.replies import Capabilities, RawReply, SessionRefused
 from bulkmail.testing import Late, ScriptedRelay
 from tests.connections import Single
 

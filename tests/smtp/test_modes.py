@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.message import Envelope, Message
-from bulkmail.model.outcome import Outcome
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.delivery import Envelope, Message
+from bulkmail.model.outcome import Breakage, Fault, Outcome, Reply, Stage
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.peer_policy import CloseReason, Mode, PeerPolicy, Terms, Trial
 from bulkmail.smtp.protocol import PROBE, Protocol
-from bulkmail.smtp.transfer import Transfer
+from bulkmail.smtp.replies import Capabilities
+from bulkmail.smtp.transaction import Transfer
 from tests.examples import many
 
 BODY = b"Subject: hello\r\n\r\nDear all\r\n"

@@ -18,16 +18,15 @@ import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkmail.model.address import has_control
+from bulkmail.model.delivery import Message
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.message import Message
+from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
+from bulkmail.model.recipient import has_control
 from bulkmail.model.relay import Relay, Secret
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import judge
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.dialogue import SessionRefused
-from bulkmail.smtp.opening import Timeouts
-from bulkmail.smtp.tls import make_tls_context, tls_breakage
+from bulkmail.smtp.opening import Timeouts, make_tls_context, tls_breakage
+from bulkmail.smtp.replies import SessionRefused
 from bulkmail.testing import Drop, Hang, Late, Reset, ScriptedRelay
 from bulkmail.testing.answers import Script
 from tests.connections import Single

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from bulkmail.model.message import Message
+from bulkmail.model.delivery import Message
+from bulkmail.model.outcome import Fault, Reply
 from bulkmail.model.relay import Relay
-from bulkmail.model.reply import Fault, Reply
 from bulkmail.smtp.peer_policy import PeerPolicy
-from bulkmail.smtp.transfer import Transfer
+from bulkmail.smtp.transaction import Transfer
 from bulkmail.testing import Drop, ScriptedRelay
 from tests.connections import Single
 

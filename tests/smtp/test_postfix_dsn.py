@@ -7,11 +7,11 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from bulkmail.model.message import Envelope
+from bulkmail.model.delivery import Envelope
+from bulkmail.model.outcome import Reply
 from bulkmail.model.relay import Relay
-from bulkmail.model.reply import Reply
 from bulkmail.smtp.peer_policy import PeerPolicy
-from bulkmail.smtp.transfer import Transfer
+from bulkmail.smtp.transaction import Transfer
 from tests.connections import Single
 from tests.servers.kept import MailServer
 

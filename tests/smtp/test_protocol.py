@@ -9,15 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.address import has_control
-from bulkmail.model.message import Envelope, Message
-from bulkmail.model.outcome import Outcome
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.delivery import Envelope, Message
+from bulkmail.model.outcome import Breakage, Fault, Outcome, Reply, Stage
+from bulkmail.model.recipient import has_control
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.peer_policy import CloseReason, PeerPolicy, Terms
 from bulkmail.smtp.protocol import Protocol
-from bulkmail.smtp.transfer import Step, Transfer
+from bulkmail.smtp.replies import Capabilities
+from bulkmail.smtp.transaction import Step, Transfer
 from tests.examples import many
 
 MESSAGE = b"Subject: hello\r\n\r\nDear Ann\r\n"

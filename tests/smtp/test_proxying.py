@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.outcome import Breakage, Fault, Stage
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
-from bulkmail.model.reply import Breakage, Fault, Stage
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.smtp.opening import Timeouts
+from bulkmail.smtp.replies import SessionRefused
 from bulkmail.testing import ScriptedRelay
 from tests.connections import Single
 

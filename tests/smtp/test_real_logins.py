@@ -11,11 +11,11 @@ from dataclasses import replace
 import pytest
 
 import bulkmail
-from bulkmail.model.message import Message
+from bulkmail.model.delivery import Message
+from bulkmail.model.outcome import Fault, Reply, Stage
 from bulkmail.model.relay import Relay, Secret
-from bulkmail.model.reply import Fault, Reply, Stage
 from bulkmail.smtp.credentials import AccessToken, Credentials, Tokens
-from bulkmail.smtp.dialogue import SessionRefused
+from bulkmail.smtp.replies import SessionRefused
 from tests.connections import Single
 from tests.servers.certificates import Authority, authority
 from tests.servers.dovecot_sasl import MECHANISMS, DovecotSasl, run_dovecot_sasl

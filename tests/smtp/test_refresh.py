@@ -13,11 +13,10 @@ from urllib.parse import parse_qs
 import pytest
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.outcome import Breakage
 from bulkmail.model.relay import Oauth, Secret
-from bulkmail.model.reply import Breakage
-from bulkmail.smtp import refresh
-from bulkmail.smtp.credentials import AccessToken, TokenError, Tokens
-from bulkmail.smtp.refresh import RefreshGrant
+from bulkmail.smtp import credentials
+from bulkmail.smtp.credentials import AccessToken, RefreshGrant, TokenError, Tokens
 
 REFRESH, CLIENT = "refresh-hunter2", "client-hunter2"
 GOOD = {"access_token": "ya29.abc", "token_type": "Bearer", "expires_in": 3599}
@@ -155,7 +154,7 @@ def test_answer_without_end_is_cut() -> None:
 
 
 def test_answer_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refresh, "TIMEOUT", 0.2)
+    monkeypatch.setattr(credentials, "TIMEOUT", 0.2)
     assert failure((200, b"x" * 100_000), pause=0.02).kind is Breakage.TIMEOUT  # to its end it would take half an hour
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.smtp.scram import FEWEST_ITERATIONS, MOST_ITERATIONS, Scram, ScramError, saslprep
+from bulkmail.smtp.login import FEWEST_ITERATIONS, MOST_ITERATIONS, Scram, ScramError, saslprep
 
 NONCE = "rOprNGfwEbeRWgbNEkqO"
 CHALLENGE = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"

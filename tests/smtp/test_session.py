@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from bulkmail.model.message import Message
-from bulkmail.model.outcome import Outcome
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.delivery import Message
+from bulkmail.model.outcome import Breakage, Fault, Outcome, Reply, Stage
 from bulkmail.model.verdict import judge
 from bulkmail.testing import Drop, Hang, Reset, ScriptedRelay, Slow, Split
 from bulkmail.testing.answers import Answer, Script
@@ -171,6 +170,7 @@ async def test_end_is_withheld_while_writing_is_paused(make_message: MakeMessage
     assert relay.messages == []
 
 
+@pytest.mark.slow
 async def test_slow_reader_gets_everything(make_message: MakeMessage, session_to: SessionTo) -> None:
     lines = b"".join(b".%d\r\n" % number for number in range(300_000))
     async with ScriptedRelay(body=Slow(300_000), receive_buffer=65_536) as relay, session_to(relay) as session:

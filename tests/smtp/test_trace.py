@@ -19,13 +19,13 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulkmail.model.delivery import Message
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.smtp.login import PASSWORD_MECHANISMS
 from bulkmail.smtp.peer_policy import PeerPolicy
+from bulkmail.smtp.replies import SessionRefused
 from bulkmail.smtp.tap import LONGEST_LINE, Tap
 from bulkmail.smtp.trace import HEADING, Trace
 from bulkmail.testing import Drop, ScriptedRelay

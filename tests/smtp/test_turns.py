@@ -7,13 +7,12 @@ from collections import deque
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bulkmail.model.message import Envelope, Message
-from bulkmail.model.reply import Fault, Stage, make_acceptance, make_reply
-from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.envelopes import NO_WISHES, mail_command, plain_envelope, rcpt_command, unsendable
+from bulkmail.model.delivery import Envelope, Message
+from bulkmail.model.outcome import Fault, Stage, make_acceptance, make_reply
 from bulkmail.smtp.peer_policy import Mode, PeerPolicy, Terms
 from bulkmail.smtp.protocol import Protocol
-from bulkmail.smtp.transfer import Transfer
+from bulkmail.smtp.replies import Capabilities
+from bulkmail.smtp.transaction import NO_WISHES, Transfer, mail_command, plain_envelope, rcpt_command, unsendable
 
 BODY = b"Subject: hello\r\n\r\n.Dear all\r\n"
 

@@ -13,17 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bulkmail.model.dsn import Dsn
-from bulkmail.model.message import Envelope, Message
-from bulkmail.model.outcome import Outcome, Scope
-from bulkmail.model.relay import Relay
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.delivery import Envelope, Message
+from bulkmail.model.outcome import Breakage, Fault, Outcome, Reply, Scope, Stage
+from bulkmail.model.relay import Dsn, Relay
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
-from bulkmail.smtp.dialogue import SessionRefused
-from bulkmail.smtp.envelopes import Wishes, joined, mail_command, rcpt_command
 from bulkmail.smtp.peer_policy import PeerPolicy
-from bulkmail.smtp.transfer import Done
+from bulkmail.smtp.replies import Capabilities, SessionRefused, parse_capabilities
+from bulkmail.smtp.transaction import Done, Wishes, joined, mail_command, rcpt_command
 from bulkmail.testing import ScriptedRelay
 from tests.connections import Single
 

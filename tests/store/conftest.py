@@ -13,7 +13,7 @@ from typing import TypeVar
 import pytest
 
 from bulkmail.cluster.database import connect
-from bulkmail.cluster.loading import LoadedRow, load
+from bulkmail.cluster.loading import load
 from bulkmail.cluster.schema import create
 from bulkmail.cluster.session import Session
 from bulkmail.cluster.store import ClusterStore
@@ -21,6 +21,7 @@ from bulkmail.engine.contracts import Answer, Store
 from bulkmail.model.pace import Durability
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.sending import OutboxStore
+from tests.cluster.making import make_campaign, make_pages
 from tests.outbox.making import make_recipient
 from tests.servers.postgresql import Database, run_postgresql
 from tests.store.memory import MemoryStore
@@ -56,7 +57,7 @@ def database(postgresql: Database) -> str:
     return url
 
 
-@pytest.fixture(params=["process", "power", "memory", "postgresql"])
+@pytest.fixture(params=["process", "power", "memory", pytest.param("postgresql", marks=pytest.mark.real)])
 async def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
     """Opens a store that has so many deliveries, each with an id from 1."""
     url = request.getfixturevalue("database") if request.param == "postgresql" else ""
@@ -68,7 +69,7 @@ async def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
                 return MemoryStore(recipients, rng=random.Random(number))
             if request.param == "postgresql":
                 connection = await connect(url)
-                await load(connection, url, "spring", map(LoadedRow, recipients))
+                await load(connection, url, make_campaign(), make_pages(recipients))
                 await connection.close()
                 session = await stack.enter_async_context(Session(url))
                 over = await ClusterStore.open(session, "spring")

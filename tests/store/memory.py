@@ -12,11 +12,9 @@ from collections.abc import Collection, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bulkmail.model.delivery import Delivery
-from bulkmail.model.job import Claim, Invalidation, Job, Mark, PutBack, Release, Settlement, Written
+from bulkmail.model.delivery import Claim, Delivery, Invalidation, Job, Mark, PutBack, Release, Settlement, Written
 from bulkmail.model.recipient import Recipient
-from bulkmail.model.status import Status
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import Status, Tally
 
 
 class Row(Struct):

@@ -10,10 +10,9 @@ import random
 from msgspec.structs import replace
 
 from bulkmail.engine.contracts import Store
-from bulkmail.model.delivery import Attempt, Delivery
+from bulkmail.model.delivery import Attempt, Delivery, Invalidation, Job, PutBack, Release, Settlement
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.job import Invalidation, Job, PutBack, Release, Settlement
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.model.verdict import judge
 from tests.outbox.making import BUSY, OK, UNKNOWN, make_mark
 from tests.store.conftest import Open, answered

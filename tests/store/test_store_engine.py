@@ -7,14 +7,13 @@ from collections import Counter
 
 import pytest
 
-from bulkmail.engine.contracts import Connection, DeliveryResult, Outlet, ResultBatch, Store
+from bulkmail.engine.contracts import Connection, DeliveryResult, Outlet, Plan, ResultBatch, Store
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.plan import Plan
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
-from bulkmail.model.status import Status
+from bulkmail.model.tally import Status
 from bulkmail.testing import ScriptedRelay
 from tests.connections import Single
 from tests.engine.conftest import compose
@@ -50,14 +49,16 @@ def taken(relay: ScriptedRelay) -> Counter[str]:
     return Counter(path for message in relay.messages for path in message.forward_paths)
 
 
-async def test_campaign_reaches_everybody_once(make_store: Open) -> None:
+@pytest.mark.slow
+async def test_campaign_reaches_everybody_once(make_store: Open, rng: random.Random) -> None:
     store = await make_store(150)
-    async with ScriptedRelay(rcpt=lambda path: None if random.random() < 0.9 else "451 4.2.1 busy") as relay:
+    async with ScriptedRelay(rcpt=lambda path: None if rng.random() < 0.9 else "451 4.2.1 busy") as relay:
         await send(store, relay)
     assert set(taken(relay).values()) == {1} and len(taken(relay)) == 150
     assert (await answered(store.tally()))[Status.ACCEPTED] == 150
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("refuses", "loses"), [(0.0, 0.0), (0.1, 0.0), (0.0, 0.2), (0.05, 0.1), (0.05, 0.3)])
 async def test_campaign_over_a_store_that_refuses_and_loses(refuses: float, loses: float) -> None:
     rng = random.Random(int(100 * refuses + 1000 * loses))

@@ -12,10 +12,8 @@ from typing import Protocol
 
 import pytest
 
-from bulkmail.model.address import Address
-from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun, Proof
-from bulkmail.model.intake_duty import IntakeState
-from bulkmail.model.returned import ReturnedEvent
+from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, IntakeState, KnownRun, Proof, ReturnedEvent
+from bulkmail.model.recipient import Address
 from bulkmail.model.suppression import (
     SoftRule,
     SuppressionPolicy,

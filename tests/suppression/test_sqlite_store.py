@@ -14,8 +14,8 @@ import pytest
 
 from bulkmail.model.errors import SuppressionError
 from bulkmail.model.suppression import SuppressionRules
+from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import Addition, EntryQuery
-from bulkmail.suppression.store import SqliteSuppressions
 from tests.suppression import contract
 
 
@@ -106,13 +106,14 @@ WRITER = """
 import sys
 from pathlib import Path
 from bulkmail.suppression.ports import Addition
-from bulkmail.suppression.store import SqliteSuppressions
+from bulkmail.suppression.file import SqliteSuppressions
 with SqliteSuppressions(Path(sys.argv[1])) as store:
     for number in range(100):
         store.add([Addition(f"{sys.argv[2]}{number}@example.org")])
 """
 
 
+@pytest.mark.slow
 def test_several_programs_write_at_once(open_store: contract.OpenStore, path: Path) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), name]) for name in "abc"]
     assert [writer.wait() for writer in writers] == [0, 0, 0]

@@ -25,6 +25,26 @@ if (stream) {
   addEventListener("pagehide", () => source.close());
 }
 
+// -- a line of a text: from a finding or an error
+const goTo = (hash, line) => {
+  const area = hash && document.querySelector(`textarea${hash}, input${hash}, select${hash}`);
+  if (!area) return false;
+  area.focus();
+  if (line && area.matches("textarea")) {
+    const before = area.value.split("\n").slice(0, line - 1);
+    const start = before.reduce((sum, text) => sum + text.length + 1, 0);
+    const end = area.value.indexOf("\n", start);
+    area.setSelectionRange(start, end < 0 ? area.value.length : end);
+    const shown = area.parentElement.querySelectorAll(".lines div")[line - 1];
+    area.scrollTop = shown ? shown.offsetTop - area.clientHeight / 3 : 0;
+  }
+  area.scrollIntoView({ block: "center" });
+  return true;
+};
+addEventListener("load", () => {
+  goTo(/^#[\w-]+$/.test(location.hash) && location.hash, Number(new URLSearchParams(location.search).get("line")));
+});
+
 // -- the editor: line numbers, columns to insert, a draft that a closed tab does not lose
 const form = document.getElementById("compose");
 if (form) {
@@ -66,6 +86,11 @@ if (form) {
     area.addEventListener("scroll", () => { lines.scrollTop = area.scrollTop; });
     show();
   });
+  // A link to a line puts the cursor there, and leaves what was typed alone.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-line]");
+    if (link && goTo(link.hash, Number(link.dataset.line))) event.preventDefault();
+  });
   // On a phone the preview begins as a phone shows it.
   if (matchMedia("(max-width: 40rem)").matches && !new URLSearchParams(location.search).has("as")) {
     const phone = document.querySelector("input[name=as][value=phone]");
@@ -99,3 +124,16 @@ if (form) {
 }
 document.querySelectorAll(".no-script").forEach((one) => { one.hidden = true; });
 document.querySelectorAll("[data-script]").forEach((one) => { one.hidden = false; });
+
+// -- a form goes once: a second press of its button would send it again
+document.addEventListener("submit", (event) => {
+  if (event.target.dataset.sent) event.preventDefault();
+  event.target.dataset.sent = "1";
+  setTimeout(() => { delete event.target.dataset.sent; }, 10_000);
+});
+addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((one) => { delete one.dataset.sent; }));
+
+// -- some messages in doubt: choosing one chooses "those chosen below"
+document.querySelector("[data-choose]")?.addEventListener("change", (event) => {
+  if (event.target.name === "row") event.currentTarget.querySelector("[name=which][value=some]").checked = true;
+});

@@ -17,7 +17,7 @@ from bulkmail.message.template.numbers import Refused
 from bulkmail.message.template.strictness import printed
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 
 FILTER = "qr"
 PICTURE = "picture"

@@ -30,11 +30,9 @@ from bulkmail.message.template.numbers import MissingFile
 from bulkmail.message.template.rendering import Workshop
 from bulkmail.message.template.strictness import printed
 from bulkmail.message.template.template_errors import EnclosureError
-from bulkmail.model.campaign import Campaign, RowAttachment, RowPictures
+from bulkmail.model.campaign import Campaign, RowAttachment, RowPictures, composed, other_case, same_name
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.filenames import composed, other_case, same_name
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.text import closest, printable
 
 LARGEST_FILE = 25_000_000  # bytes; mail servers take less

@@ -6,7 +6,7 @@ import re
 
 from markupsafe import Markup
 
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 
 LONGEST_LINE = 75  # bytes, RFC 5545 §3.1
 

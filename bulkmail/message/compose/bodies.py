@@ -38,7 +38,7 @@ from bulkmail.message.template.rendering import Rendering, Workshop
 from bulkmail.message.template.tags import NONCHARACTER, PLACE, Masked, TagKind, mask, without_tag_lines
 from bulkmail.model.campaign import Campaign, InlineImage, Template
 from bulkmail.model.errors import TemplateError
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 
 T = TypeVar("T")
 

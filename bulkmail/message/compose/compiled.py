@@ -19,14 +19,12 @@ from bulkmail.message.compose.mime_plan import Slot, body_slot
 from bulkmail.message.compose.pieces import FILTERS, Cell, FilterStep, NotCompiled, Piece
 from bulkmail.message.compose.transfer_encoding import encode_text, is_mostly_foreign, line_count, quoted_line
 from bulkmail.message.header import headers
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 
 if TYPE_CHECKING:
     from bulkmail.message.unsubscribe import Unsubscriber
     from bulkmail.message.verp import BounceTokens
-    from bulkmail.model.address import Address
-    from bulkmail.model.recipient import Recipient
+    from bulkmail.model.recipient import Address, Recipient
 
 LONGEST_CELL = 5_000
 """Characters; a message with a longer cell is made by the general composer, which bounds the whole."""

@@ -25,13 +25,11 @@ from bulkmail.message.template.locality import locality_of
 from bulkmail.message.template.rendering import Rendering, Workshop
 from bulkmail.message.unsubscribe import Unsubscriber
 from bulkmail.message.verp import BounceTokens
-from bulkmail.model.address import Address
-from bulkmail.model.campaign import Campaign
+from bulkmail.model.campaign import NO_KEYS, BounceKey, Campaign, Keys
+from bulkmail.model.delivery import Envelope, Message
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.keys import NO_KEYS, BounceKey, Keys
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.message import Envelope, Message
-from bulkmail.model.recipient import Recipient
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.recipient import Address, Recipient
 from bulkmail.model.relay import Secret
 from bulkmail.model.suppression import campaign_scope, list_scope
 

@@ -15,8 +15,7 @@ from bulkmail.message.compose.transfer_encoding import base64_lines
 from bulkmail.message.header.headers import forbidden_in, name_character
 from bulkmail.model.campaign import Attachment, Campaign, InlineImage
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 
 IDENTITY_LENGTH = 32  # characters of the identity that boundaries are made of
 _AS_WRITTEN = SMTP.clone(refold_source="none")  # the fields of files are folded already

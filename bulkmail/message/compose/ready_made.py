@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, cast
 from bulkmail.message.compose.identity import date_value, identity_of
 from bulkmail.message.compose.transfer_encoding import fault_in
 from bulkmail.message.header.headers import name_character
-from bulkmail.model.address import Address
+from bulkmail.model.delivery import Envelope, Message
 from bulkmail.model.errors import AddressError, BulkmailError, ConfigError, TemplateError
-from bulkmail.model.message import Envelope, Message
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
+from bulkmail.model.recipient import Address
 from bulkmail.text import printable
 
 _FORWARD = ("To", "Cc", "Bcc")

@@ -13,9 +13,9 @@ from bulkmail.message.header import headers
 from bulkmail.message.html.scanner import elements
 from bulkmail.message.template.rendering import Rendering
 from bulkmail.message.template.template_errors import field_expression, place
-from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.errors import AddressError, TemplateError
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
+from bulkmail.model.recipient import Address, parse_mailbox
 from bulkmail.text import printable
 
 _LONGEST_SHOWN = 80

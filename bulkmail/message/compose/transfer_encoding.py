@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from io import BytesIO
 from typing import NamedTuple
 
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 
 LONGEST_LINE = 998  # bytes without CRLF, RFC 5322 §2.1.1
 

@@ -10,10 +10,10 @@ from bulkmail.message.compose.rendered import Field, mailbox_field
 from bulkmail.message.template.environment import NO_VALUES
 from bulkmail.message.template.rendering import Workshop
 from bulkmail.message.verp import PLACEHOLDER, TOKEN, Pattern, parse_pattern
-from bulkmail.model.address import Address, parse_mailbox, parse_mailboxes, split_list
 from bulkmail.model.campaign import Template, is_template
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
+from bulkmail.model.recipient import Address, parse_mailbox, parse_mailboxes, split_list
 from bulkmail.text import printable
 
 Mailbox = tuple[str, Address]

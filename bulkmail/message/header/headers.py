@@ -6,8 +6,8 @@ import re
 from binascii import b2a_base64
 from collections.abc import Iterable, Sequence
 
-from bulkmail.model.address import Address
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
+from bulkmail.model.recipient import Address
 
 LONGEST_VALUE = 10_000  # characters; no header is longer, an attack may be
 _PREFERRED_LINE = 78  # RFC 5322 §2.1.1

@@ -10,10 +10,9 @@ from bulkmail.message.compose.rendered import Field, blame, mailbox, mailbox_fie
 from bulkmail.message.header import headers
 from bulkmail.message.header.addresses import AddressList, Mailbox, distinct
 from bulkmail.message.template.rendering import Workshop
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.recipient import Recipient
+from bulkmail.model.recipient import Address, Recipient
 
 
 class EmptySubject(TemplateError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 
 _MARK = "--bulkmail-earlier-"
 _CARRIED = lazy_pattern(rf"{_MARK}([0-9a-f]+)\s*:\s*1\s*(?:!\s*important)?\s*(?:;|$|(?=\}}))")

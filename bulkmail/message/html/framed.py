@@ -10,8 +10,7 @@ from urllib.parse import unquote
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from bulkmail.message.html.scanner import DEEPEST_READ, is_deep
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 
 # What stands where a picture of the network would: grey, and as large as the message says.
 _INSTEAD = (

@@ -14,7 +14,7 @@ from bulkmail.message.html.fallbacks import carried, carried_style, declarations
 from bulkmail.message.html.scanner import Element, Patches, elements, is_deep, scan
 from bulkmail.message.html.stability import MARKER, instability, marked
 from bulkmail.message.template.tags import NONCHARACTER, PLACE, Masked, TagKind
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 
 # What these select does not depend on how often something is repeated, nor on an attribute that a row fills in.
 _SIMPLE_SELECTORS = lazy_pattern(

@@ -13,8 +13,7 @@ from bulkmail.message.attachments.file_parts import guess_type
 from bulkmail.message.html.scanner import Attribute, Element, Patches, elements
 from bulkmail.message.template.tags import CLOSE, NONCHARACTER, OPEN, PLACE, Masked, Tag, TagKind
 from bulkmail.model.campaign import InlineImage, Template
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 
 _PICTURES = {"img": "src", **dict.fromkeys(("body", "table", "td", "th", "tr"), "background")}
 # Other places than this folder: `https:`, `//host`, `#part`, a path of a web server.

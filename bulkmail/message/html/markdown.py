@@ -11,7 +11,7 @@ from markdown_it.token import Token
 from bulkmail.message.html.scanner import elements
 from bulkmail.message.template.tags import CLOSE, OPEN, PLACE, Masked, TagKind, mask
 from bulkmail.model.campaign import Template
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 
 SUFFIXES = (".md", ".markdown")
 

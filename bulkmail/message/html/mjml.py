@@ -8,7 +8,7 @@ from bulkmail.message.html.scanner import Element, EndTag, Patches, elements, sc
 from bulkmail.message.template.tags import CLOSE, OPEN, PLACE, Masked, TagKind, mask
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.text import suggest
 
 KNOWN = frozenset(

@@ -12,8 +12,7 @@ from urllib.parse import unquote
 
 from bulkmail.message.html.fallbacks import declarations, is_important
 from bulkmail.message.template.tags import NONCHARACTER, PLACE
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode

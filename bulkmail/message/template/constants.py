@@ -9,7 +9,7 @@ from types import MappingProxyType
 import msgspec
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.literal import Literal, read_number
+from bulkmail.model.quantities import Literal, read_number
 from bulkmail.text import printable
 
 LONGEST = 10_000_000  # bytes of all values as JSON

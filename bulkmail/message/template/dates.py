@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 
 LONGEST = 60  # characters of a text that is read as a date or a time
 ORDERS = ("dmy", "mdy", "ymd")

@@ -20,7 +20,7 @@ from bulkmail.message.attachments import drawing
 from bulkmail.message.template import links, local_filters, strict_tree, strictness
 from bulkmail.message.template.local_filters import Locality
 from bulkmail.message.template.tags import with_css_apart
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.text import suggest
 
 LONGEST_OUTPUT = 10_000_000  # characters of one rendered template

@@ -14,7 +14,7 @@ from bulkmail.message.html.scanner import Patches, elements
 from bulkmail.message.template.numbers import Refused
 from bulkmail.message.template.strictness import printed
 from bulkmail.message.template.tags import PLACE, Masked, Tag, TagKind
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.text import printable
 
 FILTER = "link"

@@ -20,9 +20,8 @@ from bulkmail.message.template.dates import NotADate
 from bulkmail.message.template.numbers import MISSING, NotANumber, Refused, read_digits, refused_number, to_number
 from bulkmail.message.template.strict_tree import LIST_AT_END, NUMBER_AT_END
 from bulkmail.message.template.strictness import printed
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.literal import Literal
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
+from bulkmail.model.quantities import Literal
 
 if TYPE_CHECKING:
     from babel import Locale

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from bulkmail.message.template.dates import ORDERS, Months
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.text import suggest
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from bulkmail.message.template.local_filters import Locality
 from bulkmail.message.template.locales import UnknownLocale, find_locale, load
 from bulkmail.model.campaign import Campaign, is_template
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.text import printable
 
 if TYPE_CHECKING:

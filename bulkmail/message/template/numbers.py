@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import TemplateRuntimeError, Undefined
 
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 
 LONGEST = 100  # characters of a text that is read as a number
 MISSING: Any = object()

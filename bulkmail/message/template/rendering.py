@@ -28,10 +28,10 @@ from bulkmail.message.template.required import required_by
 from bulkmail.message.template.strictness import truth
 from bulkmail.message.template.tags import without_tag_lines
 from bulkmail.message.template.template_errors import NO_ROW, explain, missing_partial, place
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import TemplateError
-from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.recipient import Address
 
 if TYPE_CHECKING:
     from babel import Locale

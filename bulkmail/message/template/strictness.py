@@ -29,8 +29,8 @@ from bulkmail.message.template.numbers import (
     to_int,
     to_number,
 )
-from bulkmail.model.literal import Literal
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
+from bulkmail.model.quantities import Literal
 
 _LONGEST_SUM = 500  # digits: more than numbers of the longest text that is read as one can have
 _AMOUNT = lazy_pattern(r"-?[0-9]{1,15}(?:\.[0-9]{1,2})?")  # nearly every cell that is added up, and one reading

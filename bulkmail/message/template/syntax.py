@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 
 _CURLY = lazy_pattern("[‘’‚‛“”„‟«»]")
 _WORDS = lazy_pattern(r"\{\{[-+]?\s*([^\W\d]\w*(?:[ \t]+[\w.-]+)+)\s*(?:\||[-+]?\}\})")

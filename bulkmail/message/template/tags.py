@@ -10,8 +10,7 @@ from jinja2 import Environment, TemplateSyntaxError
 
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import TemplateError
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import dataclass, lazy_pattern
 
 # Noncharacters (Unicode §23.7) never stand in a text, and HTML and CSS parsers pass them on as they are.
 OPEN, CLOSE = "\ufdd0", "\ufdd1"

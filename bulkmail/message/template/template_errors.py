@@ -14,7 +14,7 @@ from bulkmail.message.template.local_filters import NoLocale
 from bulkmail.message.template.numbers import MissingFile, Refused
 from bulkmail.message.template.strict_tree import is_own
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.recipient import RowFields
 from bulkmail.text import closest, printable, suggest
 

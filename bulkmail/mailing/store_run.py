@@ -1,0 +1,318 @@
+"""One campaign of a store in PostgreSQL, sent by this process among others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+
+from bulkmail.cluster.campaigns import (
+    CampaignState,
+    StoredCampaign,
+    begin_work,
+    cancel,
+    end_work,
+    read_state,
+    senders,
+    set_setting,
+    set_state,
+)
+from bulkmail.cluster.database import StoreError, connect
+from bulkmail.cluster.session import Session
+from bulkmail.cluster.store import ClusterStore
+from bulkmail.engine.contracts import Connect, Ending, Event, Notice, Outlet, Plan, make_shaper
+from bulkmail.engine.engine import Engine
+from bulkmail.mailing.composing import composing
+from bulkmail.mailing.permits import open_permits
+from bulkmail.mailing.relays import Sorted, know_tables
+from bulkmail.mailing.run_record import RestNote, SlowdownNote, from_settings
+from bulkmail.model.breaker import StopRequest
+from bulkmail.model.campaign import NO_KEYS, Campaign, Keys
+from bulkmail.model.errors import ConfigError
+from bulkmail.model.lazy import dataclass
+from bulkmail.model.pace import Pace
+from bulkmail.model.recipient import RowFields
+from bulkmail.model.route import MailboxProviders, Route
+from bulkmail.model.tally import Tally
+from bulkmail.outbox.entries import decode_campaign
+from bulkmail.settings.presets import known_feedback
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+LANES = "lanes_record"  # a setting: which relays serve which lane, and whose lane it is
+PROVIDERS = "providers_record"  # a setting: the mailbox providers as they were known when the list was loaded
+LOOK = 1.0  # seconds between two looks at the campaign's state
+
+
+class StoreNotes:
+    """The settings of a campaign in the store.  A change is here at once, and soon in the store."""
+
+    def __init__(self, url: str, campaign: int, settings: Mapping[str, str]) -> None:
+        self.settings = dict(settings)
+        self._url = url
+        self._campaign = campaign
+        self._changed: dict[str, str] = {}
+        self._writing: asyncio.Task[None] | None = None
+
+    def set_setting(self, key: str, value: str) -> None:
+        """Keeps a note of the caller's."""
+        self.settings[key] = value
+        self._changed[key] = value
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+
+    async def aclose(self) -> None:
+        """Everything is in the store, if that answers."""
+        if self._writing is not None:
+            with suppress(StoreError):
+                await self._writing
+
+    async def _write(self) -> None:
+        connection = await connect(self._url)
+        try:
+            while self._changed:
+                key, value = self._changed.popitem()
+                await set_setting(connection, self._url, self._campaign, key, value)
+        finally:
+            await connection.close(timeout=2)
+
+
+@dataclass(slots=True)
+class StoreRun:
+    """What is needed to send `stored` from here; made by `of()`.
+
+    It has the parts of a run that composing and reporting ask for.
+    """
+
+    url: str
+    stored: StoredCampaign
+    campaign: Campaign
+    routes: tuple[Route, ...]
+    pace: Pace
+    keys: Keys = NO_KEYS
+    path: Path | None = None  # other processes cannot read its rows
+    _engine: Engine | None = None
+    _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    _store: ClusterStore | None = None
+    _is_stopped: bool = False
+
+    @classmethod
+    def of(cls, url: str, stored: StoredCampaign, *, keys: Keys = NO_KEYS, pace: Pace | None = None) -> StoreRun:
+        """As it was loaded; `pace` in place of the one it was loaded with.  Raises `StoreError`, `OutboxError`."""
+        routes, recorded = from_settings(stored.settings, Path(stored.name))
+        return cls(url, stored, campaign_of(stored), routes, pace or recorded, keys)
+
+    @property
+    def run_id(self) -> str:
+        """As the messages have it."""
+        return self.stored.run_id
+
+    def tally(self) -> Tally:
+        """As far as it is known without asking: for how many messages composing pays."""
+        return Tally(self.stored.rows)
+
+    def rows_of(self, row: int) -> tuple[RowFields, ...]:
+        """The fields of all rows that share the message of `row`, which was claimed."""
+        if self._store is None:
+            raise StoreError("nothing was claimed yet")
+        return self._store.rows_of(row)
+
+    def stop(self) -> None:
+        """Finishes the messages under way, and begins no others here."""
+        self._is_stopped = True
+        if self._engine is not None:
+            self._engine.stop()
+
+    async def send(self, session: Session, connects: Sequence[Connect], *, observe: Callable[[Event], None]) -> Ending:
+        """Delivers what is open, among other workers, until nothing is left or the campaign is stopped."""
+        await know_tables()
+        notes = StoreNotes(self.url, self.stored.id, self.stored.settings)
+        async with AsyncExitStack() as stack:
+            connection = await connect(self.url)
+            stack.push_async_callback(_close, connection)
+            stack.push_async_callback(notes.aclose)
+            self._store = await ClusterStore.open(session, self.stored.name)
+            await begin_work(connection, self.url, session.id, self.stored.id)
+            try:
+                ending = await self._watched(connection, connects, notes, observe)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._store.aclose()
+                    with suppress(StoreError):
+                        await end_work(connection, self.url, session.id, self.stored.id)
+        return ending
+
+    async def _watched(
+        self, connection: Connection, connects: Sequence[Connect], notes: StoreNotes, observe: Callable[[Event], None]
+    ) -> Ending:
+        ending = Ending(was_stopped=True)  # where `stop --now` cuts it short
+        failed: Exception | None = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._watch, connection, group.cancel_scope, observe)
+            try:
+                ending = await self._send(connects, notes, observe)
+            except Exception as error:
+                failed = error
+            group.cancel_scope.cancel()
+        if failed is not None:
+            raise failed
+        return ending
+
+    async def _watch(self, connection: Connection, scope: anyio.CancelScope, observe: Callable[[Event], None]) -> None:
+        """Ends the work when the campaign is stopped, on whichever machine that is said."""
+        is_told = False
+        while True:
+            with suppress(StoreError):  # cut off: no mark is granted then, and so nothing is sent
+                state, why = await read_state(connection, self.url, self.stored.id)
+                if not state.is_active:
+                    request = request_in(why)
+                    if not is_told and request is not None:
+                        what = "aborting" if request.now else "finishing"
+                        observe(Notice(f"{request.by} stopped this campaign: {what} the messages under way", ""))
+                    is_told = True
+                    self.stop()
+                    if request is not None and request.now:
+                        scope.cancel()
+                        return
+            await anyio.sleep(LOOK)
+
+    async def _send(self, connects: Sequence[Connect], notes: StoreNotes, observe: Callable[[Event], None]) -> Ending:
+        assert self._store is not None  # noqa: S101
+        slowing = SlowdownNote(notes, observe)
+        note = RestNote(notes, slowing.observe)
+        lanes = lanes_in(self.stored.settings, len(self.routes))
+        providers = providers_in(self.stored.settings)
+        async with (
+            open_permits(self.routes, self.pace, run_id=self.run_id, is_rehearsal=self.stored.is_rehearsal) as permits,
+            composing(self, keys=self.keys, on_message=None, processes=1, observe=note.observe) as (compose, sign),
+        ):
+            plan = Plan(
+                self._store,
+                compose=compose,
+                outlets=[Outlet(*means) for means in zip(self.routes, connects, permits, strict=True)],
+                serving={lane: numbers for lane, numbers in lanes.serving.items() if numbers},
+                pace=self.pace,
+                lanes=providers,
+                shaper=make_shaper(providers, self.pace, known=slowing.known()),
+                providers=lanes.providers,
+                feedback=known_feedback(),
+                sign=sign,
+                observe=note.observe,
+                planned_until=await self._planned_until(),
+            )
+            if self._is_stopped:
+                return Ending(was_stopped=True)
+            self._engine = Engine(plan)
+            try:
+                ending = await self._engine.run()
+            finally:
+                self._engine = None
+        note.ended(ending)
+        slowing.ended()
+        return ending
+
+    async def _planned_until(self) -> float:
+        """The last planned time, wall-clock seconds, that is waited for; 0 for none."""
+        assert self._store is not None  # noqa: S101
+        if self.pace.wait <= 0 or self.stored.is_rehearsal:
+            return 0.0
+        last = await self._store.last_planned()
+        return self.pace.windows.next_open(max(last, self.pace.start or 0.0)) if last else 0.0
+
+
+async def _close(connection: Connection) -> None:
+    with suppress(Exception):
+        await connection.close(timeout=2)
+
+
+def campaign_of(stored: StoredCampaign) -> Campaign:
+    """The message of a campaign in the store.  Raises `StoreError`."""
+    try:
+        return decode_campaign(stored.content)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise StoreError(
+            f"the campaign {stored.name!r} was loaded by bulkmail {stored.version}, and cannot be read: {error}",
+            hint=f"send it with bulkmail {stored.version}",
+        ) from error
+
+
+def lanes_to_setting(lanes: Sorted) -> str:
+    """Which relays serve which lane, for the store."""
+    return msgspec.json.encode(lanes).decode()
+
+
+def lanes_in(settings: Mapping[str, str], relays: int) -> Sorted:
+    """The reverse; without it all lanes are one, which every relay serves."""
+    kept = settings.get(LANES)
+    if not kept:
+        return Sorted({0: tuple(range(relays))}, {})
+    return msgspec.json.decode(kept, type=Sorted)
+
+
+def providers_in(settings: Mapping[str, str]) -> MailboxProviders:
+    """The mailbox providers as they were known when the list was loaded."""
+    kept = settings.get(PROVIDERS)
+    return msgspec.json.decode(kept, type=MailboxProviders) if kept else MailboxProviders()
+
+
+def request_in(why: str) -> StopRequest | None:
+    """Who stopped a campaign, if a person did."""
+    with suppress(Exception):
+        return StopRequest.read(why)
+    return None
+
+
+class StoreControl:
+    """Stopping and cancelling a campaign in a store: the `RunControl` of a run that several machines send from."""
+
+    def __init__(self, connection: Connection, url: str, stored: StoredCampaign) -> None:
+        self._connection = connection
+        self._url = url
+        self._stored = stored
+
+    async def sender(self) -> str:
+        """As `RunControl` says."""
+        return ", ".join(str(each) for each in await senders(self._connection, self._url, self._stored.id))
+
+    async def ask_to_stop(self, request: StopRequest) -> None:
+        """As `RunControl` says.  It is the state of the campaign, and stays until it is resumed."""
+        await set_state(
+            self._connection,
+            self._url,
+            self._stored.id,
+            CampaignState.STOPPED,
+            why=request.recorded(),
+            among=(CampaignState.CANARY.value, CampaignState.SENDING.value, CampaignState.STOPPED.value),
+        )
+
+    async def begin(self) -> None:
+        """As `RunControl` says."""
+
+    async def asked(self) -> StopRequest | None:
+        """As `RunControl` says."""
+        state, why = await read_state(self._connection, self._url, self._stored.id)
+        return None if state.is_active else request_in(why) or StopRequest(at=time.time())
+
+    async def withdraw(self) -> None:
+        """As `RunControl` says: a campaign that was stopped stays so, for machines that come later."""
+
+    async def cancel(self) -> int:
+        """As `RunControl` says."""
+        return await cancel(self._connection, self._url, self._stored.id)
+
+
+def refuse_inactive(stored: StoredCampaign) -> None:
+    """Raises `ConfigError` for a campaign that is over."""
+    if stored.state is CampaignState.CANCELLED:
+        raise ConfigError(
+            f"the campaign {stored.name!r} was cancelled, and nothing is sent from it any more",
+            hint="load it under another name to send it again",
+        )
