@@ -162,16 +162,13 @@ class Protocol:
         Nearly every message of nearly every run goes this way.  What is in step is the end of a message to recipients
         who were all accepted, or the envelope of a message to one, or first the one and then the other.
         """
-        expected = self._expected
-        self._has_answered = True
+        expected, self._has_answered = self._expected, True
         if number != 3:
             ending = expected.popleft()[1]
             assert ending is not None  # noqa: S101
-            words: bytes = found[1]
-            if self._has_secrets:
-                words = self._parser.cleaned(words)
+            words = self._parser.cleaned(found[1]) if self._has_secrets else found[1]
             self.window.was_reset, self._has_carried, self.refusals = False, True, 0
-            self.flight.remove(ending)  # it is the first of them
+            self.flight.remove(ending)
             ending.result = make_acceptance(words)
             self.settled.append(ending)
         if number > 1:
@@ -179,8 +176,7 @@ class Protocol:
             assert following is not None  # noqa: S101
             expected.clear()
             following.answered = following.accepted = 1
-            following.may_go_on = True
-            following.stage = _AT_BODY
+            following.may_go_on, following.stage = True, _AT_BODY
         self.is_in_step = bool(expected)  # the second of two parts
 
     # How it ends.
@@ -297,11 +293,7 @@ class Protocol:
 
     def _begin(self) -> bytes | None:
         """The envelope of another message, if one may be begun and there is one."""
-        if self.flight:
-            is_usual = self.mode is _PIPELINING and self.policy.crosses_ends
-            if len(self.flight) >= (2 if is_usual else self._limit()):
-                return None
-        elif self._expected:
+        if len(self.flight) >= self._limit() or (self._expected and not self.flight):
             return None
         may_change = self._wants_deep and self.policy.trial in (Trial.UNTRIED, Trial.PASSED)
         if may_change and self.flight:  # only between two messages
