@@ -23,7 +23,7 @@ from typing import Any
 
 from bulkmail.feedback.classify import classify
 from bulkmail.feedback.mime import take_apart
-from bulkmail.feedback.notice import Notice, read_notices
+from bulkmail.feedback.notice import RecipientNotice, read_notices
 from bulkmail.model.feedback_event import FeedbackKind
 
 SISIMAI = "https://github.com/sisimai"
@@ -45,7 +45,7 @@ UNDECIDED = {"filtered", "onhold", "undefined"}  # reasons that say neither
 NO_BOUNCE = {"feedback", "vacation"}
 
 
-def names_of(notice: Notice) -> set[str]:
+def names_of(notice: RecipientNotice) -> set[str]:
     return {each.lower() for each in (notice.address, notice.other) if each}
 
 

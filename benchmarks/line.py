@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bulkmail.model.delivery import Envelope, Message
 from bulkmail.model.outcome import Fault, Reply
 from bulkmail.model.relay import Relay
-from bulkmail.smtp.connection import Connection
+from bulkmail.smtp.connection import SmtpConnection
 from bulkmail.smtp.opening import Access
 from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.smtp.transaction import Transfer
@@ -68,7 +68,7 @@ async def _carried(port: int, shares: Shares, policy: PeerPolicy) -> None:
     access = Access(Relay.parse(f"smtp://127.0.0.1:{port}?tls=off"))
 
     async def sender(share: list[Message]) -> None:
-        connection = await Connection.open(access, policy)
+        connection = await SmtpConnection.open(access, policy)
         left = iter(share)
 
         def more() -> Transfer | None:

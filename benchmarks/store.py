@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bulkmail.cluster.database import connect
 from bulkmail.cluster.loading import LoadedRow, load
-from bulkmail.cluster.schema import create
 from bulkmail.cluster.session import Session
 from bulkmail.cluster.store import ClusterStore
-from bulkmail.model.delivery import Attempt, Mark, Settlement, accepted
+from bulkmail.cluster.store_schema import create
+from bulkmail.model.delivery import AttemptResult, Mark, Settlement, accepted
 from bulkmail.model.outcome import Reply, Stage
 from bulkmail.model.verdict import ACCEPTED
 from tests.outbox.making import make_recipient
@@ -42,7 +42,8 @@ async def run(url: str, rows: int, group: int) -> None:
             marks = [Mark(j.delivery.id, f"<{j.delivery.id}@example.com>", 1.0, b"0" * 16) for j in jobs]
             assert len(await store.write(marks)) == len(jobs)
             outcomes = [
-                Settlement(accepted(j.delivery, at=1.0), Attempt(1.0, 0.1, "the relay", REPLY, ACCEPTED)) for j in jobs
+                Settlement(accepted(j.delivery, at=1.0), AttemptResult(1.0, 0.1, "the relay", REPLY, ACCEPTED))
+                for j in jobs
             ]
             assert len(await store.write(outcomes)) == len(jobs)
             sent += len(jobs)

@@ -9,7 +9,7 @@ from bulkmail.engine.contracts import DeliveryResult, ResultBatch
 from bulkmail.model.delivery import Message
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.relay import Relay
-from bulkmail.smtp.connection import Connection
+from bulkmail.smtp.connection import SmtpConnection
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.opening import Access
 from bulkmail.smtp.peer_policy import PeerPolicy
@@ -17,7 +17,7 @@ from bulkmail.smtp.replies import Capabilities
 from bulkmail.smtp.transaction import Done, Mark, Transfer
 
 
-class Single(Connection):
+class Single(SmtpConnection):
     """A connection over which a test sends messages one by one."""
 
     _latest: Transfer | None = None

@@ -99,6 +99,25 @@ def test_module_name_says_a_concept(module: Path) -> None:
     assert not BANNED_NAMES & {part.removesuffix(".py") for part in module.relative_to(ROOT).parts}
 
 
+def test_class_name_has_one_meaning() -> None:
+    """A reader who searches for a name finds one class; `report` and `feedback` do not both have a `Report`."""
+    homes: dict[str, list[str]] = {}
+    for module in MODULES:
+        for node in ast.walk(tree_of(module)):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(name_of(module))
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
+
+
+def test_file_name_is_in_one_room() -> None:
+    """A command's file bears the name of the command, and may share it with the room that does the work."""
+    homes: dict[str, list[str]] = {}
+    for module in MODULES:
+        if module.name != "__init__.py" and module.parent != PACKAGE / "cli":
+            homes.setdefault(module.name, []).append(name_of(module))
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
+
+
 @EVERY_MODULE
 def test_module_begins_with_what_it_knows(module: Path) -> None:
     docstring = ast.get_docstring(tree_of(module))

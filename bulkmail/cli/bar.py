@@ -22,7 +22,7 @@ _WIDEST_BAR = 40  # columns
 _NARROWEST_BAR = 8
 
 
-class Bar:
+class ProgressBar:
     """A line for reading and checking, three to six while sending, none of them longer than the terminal is wide."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -32,7 +32,7 @@ class Bar:
         self._pulse: Pulse | None = None
         self._lock = Lock()  # pictures are drawn by a thread of rich's
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         self._live = Live(
             console=self._console, refresh_per_second=PER_SECOND, get_renderable=self._picture, redirect_stdout=False
         )

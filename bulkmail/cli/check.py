@@ -105,7 +105,7 @@ async def _check(
         )
 
 
-class _NoPassword(Exception):
+class _NoPasswordHere(Exception):
     """There is none, and no terminal to ask on."""
 
 
@@ -113,11 +113,11 @@ def _passwords(settings: Settings) -> list[Secret | None]:
     """A password for each relay, None where none is wanted or found."""
 
     def no_one(prompt: str) -> str:
-        raise _NoPassword
+        raise _NoPasswordHere
 
     try:
         return find_passwords(settings.routes, ask=password_prompt() or no_one)
-    except _NoPassword:
+    except _NoPasswordHere:
         return [None] * len(settings.routes)
 
 

@@ -54,7 +54,7 @@ Examples:
 
 
 @dataclass(frozen=True, slots=True)
-class _Login:
+class _FoundLogin:
     """A relay that lets us in, as it was written and as it was read."""
 
     written: str
@@ -154,14 +154,14 @@ def _say(text: str) -> None:
     click.echo(wrapped(printable(text, 1_000), indent=2), err=True)
 
 
-def _ask_login() -> _Login:
+def _ask_login() -> _FoundLogin:
     """A relay and a password with which it lets us in."""
     _say(f"Known relays: {', '.join(relay_presets())}.  Or give a server's name or URL; sandbox: is for testing.")
     while True:
         written, route = _asked("Relay", _relay)
         relay = route.relay
         if relay.kind is not Kind.SMTP or not relay.username:
-            return _Login(written, route, None)
+            return _FoundLogin(written, route, None)
         try:
             password = find_password(relay, ask=password_prompt())
             facts = run_async(lambda: look_at_relay(relay, password))  # noqa: B023 - awaited here
@@ -170,7 +170,7 @@ def _ask_login() -> _Login:
             continue
         trouble = trouble_with(facts)
         if trouble is None:
-            return _Login(written, route, password)
+            return _FoundLogin(written, route, password)
         _say(f"{trouble.what} {trouble.fix}")
 
 
@@ -202,7 +202,7 @@ def _relay(answer: str) -> tuple[str, Route]:
     return answer, Route.parse(answer)
 
 
-def _ask_draft(login: _Login) -> Draft:
+def _ask_draft(login: _FoundLogin) -> Draft:
     sender = _asked("From", _mailbox, default=_sender_of(login.route))
     source, addresses = _asked("To (addresses separated by commas, or a list file)", _recipients)
     together = False

@@ -52,9 +52,9 @@ def make_progress(mode: str, stream: TextIO | None = None) -> Progress:
     if isinstance(stream, JsonErrors) and mode == "json":
         stream = stream.events
     if mode == "bar":
-        from bulkmail.cli.bar import Bar
+        from bulkmail.cli.bar import ProgressBar
 
-        return Bar(stream)
+        return ProgressBar(stream)
     return {"plain": Plain, "json": JsonLines, "none": Silent}[mode](stream)
 
 

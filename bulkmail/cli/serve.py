@@ -23,7 +23,7 @@ from bulkmail.mailing.suppression_list import open_settings, verifier_of
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.settings.suppressions import SuppressionSettings
 from bulkmail.settings.user_tables import ServeSettings, load_mailboxes, load_serving
-from bulkmail.suppression.store import Suppressions
+from bulkmail.suppression.stored_list import Suppressions
 from bulkmail.text import count
 
 if TYPE_CHECKING:

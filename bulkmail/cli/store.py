@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 import click
 
-from bulkmail.cluster import schema
+from bulkmail.cluster import store_schema
 from bulkmail.cluster.database import connect, shown, store_url
 from bulkmail.text import count
 
@@ -46,7 +46,7 @@ def create(url: str | None) -> None:
     URL is postgresql://USER@HOST/DATABASE; without it BULKMAIL_STORE is used.
     """
     where = store_url(url)
-    _with(where, lambda connection: schema.create(connection, where))
+    _with(where, lambda connection: store_schema.create(connection, where))
     click.echo(f"{shown(where)} is a store now.")
 
 
@@ -58,7 +58,7 @@ def upgrade(url: str | None) -> None:
     URL is postgresql://USER@HOST/DATABASE; without it BULKMAIL_STORE is used.
     """
     where = store_url(url)
-    before, after = _with(where, lambda connection: schema.upgrade(connection, where))
+    before, after = _with(where, lambda connection: store_schema.upgrade(connection, where))
     if before == after:
         click.echo(f"{shown(where)} is up to date (version {after}).")
     else:
@@ -73,7 +73,7 @@ def check(url: str | None) -> int:
     URL is postgresql://USER@HOST/DATABASE; without it BULKMAIL_STORE is used.
     """
     where = store_url(url)
-    remarks = _with(where, lambda connection: schema.check(connection, where))
+    remarks = _with(where, lambda connection: store_schema.check(connection, where))
     errors = sum(remark.is_error for remark in remarks)
     for remark in remarks:
         click.echo(f"{'error' if remark.is_error else 'warning'}: {remark.text}")

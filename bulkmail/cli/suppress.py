@@ -21,8 +21,8 @@ from bulkmail.model.quantities import parse_duration
 from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionReason, list_scope
 from bulkmail.settings.suppressions import SuppressionSettings
 from bulkmail.suppression.exchange import adopt, export, is_archive, iso, read_file
+from bulkmail.suppression.explaining import explain
 from bulkmail.suppression.ports import Addition, AddressHistory, EntryQuery, StoredEvent, SuppressionStore
-from bulkmail.suppression.wording import explain
 from bulkmail.text import count, printable
 
 SHOWN = 100  # entries that are listed unless more are asked for

@@ -13,7 +13,7 @@ from bulkmail.cli.program import note_result
 from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.running import abandoned_on_error, deliver, run_async, tell
 from bulkmail.cli.tracing import progress_mode, tracing
-from bulkmail.mailing.confirm import Trial, TrialResult, prepare_trial, result_of
+from bulkmail.mailing.confirm import TrialMessage, TrialResult, prepare_trial, result_of
 from bulkmail.mailing.following import FollowUp
 from bulkmail.mailing.run_watch import RunWatch
 from bulkmail.model.errors import ConfigError
@@ -93,7 +93,7 @@ _SAID = {
 _NOT_SENT = "The message to {to} was not sent."
 
 
-def _say(trial: Trial, result: TrialResult) -> None:
+def _say(trial: TrialMessage, result: TrialResult) -> None:
     to, recipient = trial.to.readable, trial.recipient.address.readable
     found = {
         "test": to,

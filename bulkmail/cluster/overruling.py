@@ -96,14 +96,16 @@ async def settle_found(connection: Connection, url: str, campaign: int, found: M
     return int(said.split()[-1])
 
 
-class Suppressed(Struct, frozen=True):
+class SuppressedCounts(Struct, frozen=True):
     """How many rows became SUPPRESSED, and how many copies of rows that go on."""
 
     rows: int
     copies: int
 
 
-async def suppress(connection: Connection, url: str, campaign: int, reason_of: Callable[[Address], str]) -> Suppressed:
+async def suppress(
+    connection: Connection, url: str, campaign: int, reason_of: Callable[[Address], str]
+) -> SuppressedCounts:
     """Open rows and copies whose address has a reason on a suppression list become SUPPRESSED.  Raises `StoreError`.
 
     A row whose own address has one is left out with its copies.
@@ -125,7 +127,7 @@ async def suppress(connection: Connection, url: str, campaign: int, reason_of: C
                 )
                 copies += sum(record["is_copy"] for record in done)
                 rows += sum(not record["is_copy"] for record in done)
-    return Suppressed(rows, copies)
+    return SuppressedCounts(rows, copies)
 
 
 def _address(path: str) -> Address:

@@ -9,9 +9,9 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bulkmail.console.commands import LOG_SUFFIX, CommandRunning, Job, command_line
+from bulkmail.console.commands import LOG_SUFFIX, CommandRunning, StartedCommand, command_line
 from bulkmail.console.folders import RunFile
-from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
+from bulkmail.console.pages import Console, PageNotice, Templates, form_of, redirect
 from bulkmail.console.run_pages import RunPages
 from bulkmail.console.sending_pages import QUIET, password_of
 from bulkmail.model.errors import BulkmailError
@@ -49,7 +49,7 @@ class ActionPages:
             job = await begin(self._console, run, words, unsaid=QUIET, password=password)
         except CommandRunning as error:
             if list(error.job.words) != words:
-                return await self._runs.page(run, Notice.of(error), 409)
+                return await self._runs.page(run, PageNotice.of(error), 409)
             job = error.job  # the button was pressed twice
         with anyio.move_on_after(WAITED):
             # A process begins and ends without telling the loop.
@@ -57,7 +57,7 @@ class ActionPages:
                 await anyio.sleep(_LOOKED_EVERY)
         return redirect(f"/j/{job.id}" if job.exit_code in (2, 70) else f"/r/{run.id}")
 
-    def _is_sending(self, run: RunFile, job: Job) -> bool:
+    def _is_sending(self, run: RunFile, job: StartedCommand) -> bool:
         try:
             process = self._console.views.view(run.path).process
         except BulkmailError:
@@ -99,14 +99,14 @@ async def begin(
     password: Secret | None = None,
     stdin: int | None = None,
     subject: str = "",
-) -> Job:
+) -> StartedCommand:
     """Starts a command about a run, whose output goes beside it.
 
     Without a `subject` of its own it is one about the campaign, of which one at a time may run: a run and a new one
     exclude one another.  Raises `CommandRunning`, `ConfigError`.
     """
 
-    def start() -> Job:
+    def start() -> StartedCommand:
         return console.commands.start(
             words,
             subject=subject or run.campaign or run.id,

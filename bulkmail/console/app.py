@@ -17,11 +17,11 @@ from starlette.types import ASGIApp
 
 from bulkmail.console.action_pages import ActionPages
 from bulkmail.console.campaign_pages import CampaignPages
+from bulkmail.console.command_journal import CommandJournal
 from bulkmail.console.commands import Commands
 from bulkmail.console.doubt_pages import DoubtPages
 from bulkmail.console.folders import Folders, home_shown
 from bulkmail.console.guard import Guard
-from bulkmail.console.journal import Journal
 from bulkmail.console.live import Live
 from bulkmail.console.other_pages import OtherPages
 from bulkmail.console.pages import Console, Templates, static_address, static_file
@@ -66,7 +66,7 @@ def make_app(
     `renderer` makes the messages to look at; None is one with a worker of its own.
     """
     folders = Folders(roots)
-    journal, views = Journal(state), Views()
+    journal, views = CommandJournal(state), Views()
     commands = Commands(journal, state / "console-output")
     console = Console(folders, views, Live(views), commands, journal, renderer or Renderer())
     templates = Templates({"folders": ", ".join(map(home_shown, folders.roots))})

@@ -26,16 +26,16 @@ from bulkmail.console.document import (
     PACES,
     ChangedOnDisk,
     Document,
-    Draft,
+    TypedDocument,
     draft_of,
     read_document,
     save,
 )
 from bulkmail.console.folders import CampaignFolder, RunFile, home_shown
 from bulkmail.console.guard import HEADERS
-from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
+from bulkmail.console.pages import Console, PageNotice, Templates, form_of, redirect
 from bulkmail.console.run_view import RunView
-from bulkmail.console.worker import Rendered, printable_lines
+from bulkmail.console.worker import RenderedAnswer, printable_lines
 from bulkmail.console.worker import Request as Wanted
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.lazy import dataclass
@@ -55,11 +55,11 @@ MOST_KEPT = 40  # rendered messages
 _NAME = re.compile(r"[\w][\w .-]{0,79}")
 _MESSAGE_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 _SAVED = {
-    "saved": Notice("good", "Saved."),
-    "list": Notice("good", "The list is uploaded and used now."),
-    "attached": Notice("good", "The file is attached now."),
-    "detached": Notice("good", "The file is not attached any more. It stays in the campaign's folder."),
-    "made": Notice("good", "This campaign works as it is, and rehearses. Change what you like."),
+    "saved": PageNotice("good", "Saved."),
+    "list": PageNotice("good", "The list is uploaded and used now."),
+    "attached": PageNotice("good", "The file is attached now."),
+    "detached": PageNotice("good", "The file is not attached any more. It stays in the campaign's folder."),
+    "made": PageNotice("good", "This campaign works as it is, and rehearses. Change what you like."),
 }
 
 
@@ -88,7 +88,7 @@ class CampaignPages:
         self._kinds = kinds
         self._templates = templates
         self._make = make
-        self._rendered: OrderedDict[str, tuple[str, Rendered]] = OrderedDict()
+        self._rendered: OrderedDict[str, tuple[str, RenderedAnswer]] = OrderedDict()
         self._saving = Lock()  # two tabs may save at once: what one has written the other must see
 
     # -- the list of campaigns
@@ -179,7 +179,7 @@ class CampaignPages:
         document: Document,
         *,
         typed: Mapping[str, str] | None = None,
-        notice: Notice | None = None,
+        notice: PageNotice | None = None,
         status: int = 200,
     ) -> Response:
         form = _values(document) | dict(typed or {})
@@ -220,18 +220,18 @@ class CampaignPages:
         row: int,
         *,
         is_typing: bool = False,
-    ) -> Rendered | None:
+    ) -> RenderedAnswer | None:
         if document.fault:
             return None
         try:
             draft = draft_of(document, typed or {})
         except BulkmailError as error:
-            return Rendered(faults=tuple((line, "") for line in printable_lines(str(error))))
+            return RenderedAnswer(faults=tuple((line, "") for line in printable_lines(str(error))))
         renderer = self._console.renderer
         render = renderer.render_newest if is_typing else renderer.render
         return await render(Wanted(campaign.shown, row, draft.texts(campaign.file)))
 
-    def _keep(self, campaign: CampaignFolder, rendered: Rendered) -> str:
+    def _keep(self, campaign: CampaignFolder, rendered: RenderedAnswer) -> str:
         key = secrets.token_urlsafe(12)
         self._rendered[key] = campaign.id, rendered
         while len(self._rendered) > MOST_KEPT:
@@ -244,7 +244,7 @@ class CampaignPages:
         form = await form_of(request)
         document = await to_thread.run_sync(self._read, campaign)
         if request.headers.get("hx-request") != "true":
-            notice = Notice("warn", "This is a preview. Nothing is saved yet.")
+            notice = PageNotice("warn", "This is a preview. Nothing is saved yet.")
             return await self._form(request, campaign, document, typed=form, notice=notice)
         rendered = await self._render(campaign, document, form, _row(form.get("row", "")), is_typing=True)
         if rendered is None:  # a newer one is under way
@@ -308,7 +308,7 @@ class CampaignPages:
             return await self._conflict(campaign, form)
         except BulkmailError as error:
             document = await to_thread.run_sync(self._read, campaign)
-            return await self._form(request, campaign, document, typed=form, notice=Notice.of(error), status=400)
+            return await self._form(request, campaign, document, typed=form, notice=PageNotice.of(error), status=400)
         row, shown_as = _row(form.get("row", "")), _view(form)
         return redirect(f"/c/{campaign.id}?said={said}&row={row}&as={shown_as}")
 
@@ -334,7 +334,7 @@ class CampaignPages:
         return self._settings(campaign, document, document.settings, notice)
 
     def _settings(
-        self, campaign: CampaignFolder, document: Document, text: str, notice: Notice | None, status: int = 200
+        self, campaign: CampaignFolder, document: Document, text: str, notice: PageNotice | None, status: int = 200
     ) -> Response:
         return self._templates.page(
             "settings.html", status, campaign=campaign, document=document, text=text, notice=notice, file=FILE_NAME
@@ -349,7 +349,7 @@ class CampaignPages:
         def write() -> None:
             inside = self._console.folders.is_inside
             with self._saving:
-                save(campaign.file, Draft(typed, {}), digest=form.get("digest", ""), inside=inside)
+                save(campaign.file, TypedDocument(typed, {}), digest=form.get("digest", ""), inside=inside)
 
         try:
             await to_thread.run_sync(write)
@@ -357,7 +357,7 @@ class CampaignPages:
             return await self._conflict(campaign, form)
         except BulkmailError as error:
             document = await to_thread.run_sync(self._read, campaign)
-            return self._settings(campaign, document, typed, Notice.of(error), 400)
+            return self._settings(campaign, document, typed, PageNotice.of(error), 400)
         return redirect(f"/c/{campaign.id}/settings?said=saved")
 
     # -- uploads
@@ -388,7 +388,7 @@ class CampaignPages:
 
     async def _refused(self, request: Request, campaign: CampaignFolder, why: str) -> Response:
         document = await to_thread.run_sync(self._read, campaign)
-        return await self._form(request, campaign, document, notice=Notice("bad", why), status=400)
+        return await self._form(request, campaign, document, notice=PageNotice("bad", why), status=400)
 
 
 def _values(document: Document) -> dict[str, str]:

@@ -18,7 +18,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from bulkmail.console.journal import Entry, Journal
+from bulkmail.console.command_journal import CommandEntry, CommandJournal
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.relay import Secret
@@ -35,13 +35,13 @@ _REAPED_EVERY = 0.2  # seconds
 class CommandRunning(ConfigError):
     """Another command about the same campaign has not ended; `job` is that."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: StartedCommand) -> None:
         super().__init__("another command about this campaign is running", hint="wait until it is done")
         self.job = job
 
 
 @dataclass(slots=True)
-class Job:
+class StartedCommand:
     """A command that was started here.  `words` are those behind `bulkmail` as a person would type them.
 
     `output` is the file that its streams go to; `run` is the outbox that it is about, where there is one; `subject` is
@@ -110,21 +110,21 @@ def _all(text: str, part: str) -> Iterable[int]:
 class Commands:
     """Starts commands and remembers them; each has a session of its own and outlives the console."""
 
-    def __init__(self, journal: Journal, scratch: Path) -> None:
+    def __init__(self, journal: CommandJournal, scratch: Path) -> None:
         self._journal = journal
         self._scratch = scratch
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, StartedCommand] = {}
         self._lock = threading.RLock()
 
-    def __getitem__(self, job: str) -> Job:
+    def __getitem__(self, job: str) -> StartedCommand:
         return self._jobs[job]
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[StartedCommand]:
         """All that are remembered, the newest first."""
         with self._lock:
             return sorted(self._jobs.values(), key=lambda job: -job.started_at)
 
-    def running(self, subject: str) -> Job | None:
+    def running(self, subject: str) -> StartedCommand | None:
         """A command about this campaign that has not ended."""
         return next((job for job in self.jobs() if job.subject == subject and job.exit_code is None), None)
 
@@ -139,7 +139,7 @@ class Commands:
         password: Secret | None = None,
         stdin: int | None = None,
         is_alone: bool = False,
-    ) -> Job:
+    ) -> StartedCommand:
         """Starts `bulkmail WORDS`; `unsaid` are flags for the console's own reading, which a person would not type.
 
         A password goes through a pipe; `stdin` is an open file to read in its place.  With `is_alone` no other command
@@ -160,7 +160,7 @@ class Commands:
         unsaid: Sequence[str],
         password: Secret | None,
         stdin: int | None,
-    ) -> Job:
+    ) -> StartedCommand:
         identity = secrets.token_hex(6)
         target = output or self._scratch / f"{identity}{LOG_SUFFIX}"
         try:
@@ -179,13 +179,15 @@ class Commands:
             raise ConfigError(f"the command could not be started: {error.strerror or error}") from None
         if password is not None and process.stdin is not None:
             _hand_over(process, password)
-        job = Job(identity, tuple(words), target, subject, process.pid, time.time(), run, None, start, process)
+        job = StartedCommand(
+            identity, tuple(words), target, subject, process.pid, time.time(), run, None, start, process
+        )
         self._jobs[identity] = job
         self._forget_old()
-        self._journal.add(Entry(job.started_at, job.command, subject, process.pid))
+        self._journal.add(CommandEntry(job.started_at, job.command, subject, process.pid))
         return job
 
-    def last(self, subject: str) -> Job | None:
+    def last(self, subject: str) -> StartedCommand | None:
         """The newest command about this campaign."""
         return next((job for job in self.jobs() if job.subject == subject), None)
 
@@ -197,11 +199,11 @@ class Commands:
                     code = job._process.poll()
                     if code is not None:
                         job.exit_code = code
-                        entry = Entry(time.time(), job.command, job.subject, job.pid, code)
+                        entry = CommandEntry(time.time(), job.command, job.subject, job.pid, code)
                         await to_thread.run_sync(self._journal.add, entry)
             await anyio.sleep(_REAPED_EVERY)
 
-    async def wait(self, job: Job, seconds: float) -> bool:
+    async def wait(self, job: StartedCommand, seconds: float) -> bool:
         """Whether it ends in time."""
         with anyio.move_on_after(seconds):
             while job.exit_code is None:  # noqa: ASYNC110 - a process ends without telling the loop

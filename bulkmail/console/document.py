@@ -104,7 +104,7 @@ def _named_files(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class EditableBody:
     """One part of the message.  `file` is its name, empty where the text is in the settings themselves.
 
     `why_not` says why it cannot be edited here; empty where it can.
@@ -123,7 +123,7 @@ class Document:
     settings: str
     digest: str
     data: Mapping[str, Any] = field(default_factory=dict)
-    bodies: tuple[Body, ...] = ()
+    bodies: tuple[EditableBody, ...] = ()
     fault: str = ""
 
     def head(self, key: str) -> str:
@@ -189,30 +189,30 @@ def read_document(file: Path, inside: Callable[[Path], bool]) -> Document:
     return Document(settings, digest.hexdigest(), data, tuple(bodies))
 
 
-def _body(kind: str, data: Mapping[str, Any], home: Path, inside: Callable[[Path], bool]) -> Body | None:
+def _body(kind: str, data: Mapping[str, Any], home: Path, inside: Callable[[Path], bool]) -> EditableBody | None:
     said = _table(data, "message").get(kind)
     if isinstance(said, dict):
         if isinstance(said.get("inline"), str):
-            return Body(kind, said["inline"])
+            return EditableBody(kind, said["inline"])
         said = said.get("file")
     if not isinstance(said, str):
         return None
     if "\n" in said:
-        return Body(kind, said)
+        return EditableBody(kind, said)
     if "{{" in said:
-        return Body(kind, "", said, "each row chooses its own file, so it is edited in a text editor")
+        return EditableBody(kind, "", said, "each row chooses its own file, so it is edited in a text editor")
     path = home / said
     if not inside(path):
-        return Body(kind, "", said, "the file is outside the folders of the console")
+        return EditableBody(kind, "", said, "the file is outside the folders of the console")
     try:
         text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError:
-        return Body(kind, "", said)
+        return EditableBody(kind, "", said)
     except (OSError, ValueError):
-        return Body(kind, "", said, "the file cannot be read as UTF-8 text")
+        return EditableBody(kind, "", said, "the file cannot be read as UTF-8 text")
     if len(text) > LONGEST_BODY:
-        return Body(kind, "", said, "the file is too long to be edited here")
-    return Body(kind, text, said)
+        return EditableBody(kind, "", said, "the file is too long to be edited here")
+    return EditableBody(kind, text, said)
 
 
 def _read(file: Path) -> bytes:
@@ -227,7 +227,7 @@ def _read(file: Path) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class TypedDocument:
     """A document as it was typed: the new settings, and the texts of files by their names in the campaign's folder."""
 
     settings: str
@@ -240,7 +240,7 @@ class Draft:
         }
 
 
-def draft_of(document: Document, form: Mapping[str, str]) -> Draft:
+def draft_of(document: Document, form: Mapping[str, str]) -> TypedDocument:
     """What the fields of a form make of the document; other keys stay as they are.  Raises `ConfigError`."""
     try:
         toml = tomlkit.parse(document.settings)
@@ -261,7 +261,7 @@ def draft_of(document: Document, form: Mapping[str, str]) -> Draft:
         _remove_attachment(toml, form["remove"])
     if "attach" in form:
         _add_attachment(toml, form["attach"])
-    return Draft(tomlkit.dumps(toml), files)
+    return TypedDocument(tomlkit.dumps(toml), files)
 
 
 def _put_bodies(toml: Any, document: Document, form: Mapping[str, str]) -> dict[str, str]:
@@ -336,7 +336,7 @@ class ChangedOnDisk(ConfigError):
     """Another program has changed the files since they were shown."""
 
 
-def save(file: Path, draft: Draft, *, digest: str, inside: Callable[[Path], bool]) -> Document:
+def save(file: Path, draft: TypedDocument, *, digest: str, inside: Callable[[Path], bool]) -> Document:
     """Writes what differs from the disk, each file as a whole; returns what is there then.
 
     Raises `ChangedOnDisk` unless the files are still those of `digest`, `ConfigError` for what must not be written.

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from bulkmail.console.action_pages import begin
 from bulkmail.console.commands import command_line
 from bulkmail.console.folders import RunFile
-from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
+from bulkmail.console.pages import Console, PageNotice, Templates, form_of, redirect
 from bulkmail.console.sending_pages import password_of
 from bulkmail.mailbox.imap import Mailbox
 from bulkmail.model.errors import BulkmailError
@@ -49,7 +49,11 @@ class DoubtPages:
         return await self._page(await self._console.run(request))
 
     async def _page(
-        self, run: RunFile, notice: Notice | None = None, form: dict[str, str] | None = None, chosen: Iterable[int] = ()
+        self,
+        run: RunFile,
+        notice: PageNotice | None = None,
+        form: dict[str, str] | None = None,
+        chosen: Iterable[int] = (),
     ) -> Response:
         context = await to_thread.run_sync(self._doubtful, run)
         return self._templates.page(
@@ -91,14 +95,14 @@ class DoubtPages:
         rows = sorted({int(each) for each in texts if _NUMBER.fullmatch(each)})
         choice, which = form.get("choice", ""), form.get("which", "")
         if choice not in CHOICES:
-            return await self._page(run, Notice("bad", "Choose what becomes of the messages."), form, rows)
+            return await self._page(run, PageNotice("bad", "Choose what becomes of the messages."), form, rows)
         if which not in ("all", "some") or (which == "some" and not rows):
-            return await self._page(run, Notice("bad", "Choose the messages, or all of them."), form, rows)
+            return await self._page(run, PageNotice("bad", "Choose the messages, or all of them."), form, rows)
         words = ["reconcile", run.shown, "--as", choice, *(["--rows", spelled(rows)] if which == "some" else [])]
         try:
             job = await begin(self._console, run, words)
         except BulkmailError as error:
-            return await self._page(run, Notice.of(error), form, rows)
+            return await self._page(run, PageNotice.of(error), form, rows)
         await self._console.commands.wait(job, WAITED_DECISION)
         if job.exit_code not in (EXIT_OK, EXIT_IN_DOUBT):
             return redirect(f"/j/{job.id}")
@@ -114,7 +118,7 @@ class DoubtPages:
         try:
             Mailbox.parse(address)
         except BulkmailError as error:
-            return await self._page(run, Notice.of(error), form)
+            return await self._page(run, PageNotice.of(error), form)
         words = ["reconcile", run.shown, "--imap", address, "--folder", folder]
         return await self._look(run, words, password=password_of(form))
 
@@ -124,7 +128,7 @@ class DoubtPages:
         async with request.form(max_files=1, max_fields=4) as form:
             upload = form.get("file")
             if not isinstance(upload, UploadFile) or not upload.filename:
-                return await self._page(run, Notice("bad", "choose the log file"))
+                return await self._page(run, PageNotice("bad", "choose the log file"))
             await to_thread.run_sync(upload.file.rollover)  # type: ignore[attr-defined]  # a file with a number
             await upload.seek(0)
             return await self._look(run, ["reconcile", run.shown, "--log", "-"], stdin=upload.file.fileno())
@@ -136,7 +140,7 @@ class DoubtPages:
         try:
             job = await begin(self._console, run, words, password=password, stdin=stdin)
         except BulkmailError as error:
-            return await self._page(run, Notice.of(error))
+            return await self._page(run, PageNotice.of(error))
         await self._console.commands.wait(job, WAITED_SEARCH)
         return redirect(f"/j/{job.id}")  # it says what was found
 

@@ -13,7 +13,7 @@ from anyio import to_thread
 from bulkmail.console.run_view import RunView, Views
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.tally import Status
-from bulkmail.outbox.addresses import Try
+from bulkmail.outbox.lookup import Try
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.figures import Timeline
 from bulkmail.text import printable
@@ -31,7 +31,7 @@ _WINDOW = 15  # looks that the rate is taken from
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class LivePicture:
     """What a live page shows.  `rate` is messages a second now, `mean` over the run; None where there is none.
 
     `bars` are the tries by outcome over time, from `start`, each `seconds` long; `said` the replies with how often they
@@ -50,7 +50,7 @@ class Picture:
     is_whole: bool
 
 
-class Figures:
+class LiveFigures:
     """The figures of one run, moved along by each look."""
 
     def __init__(self, path: Path) -> None:
@@ -70,7 +70,7 @@ class Figures:
         self._last = 0
         self._seen: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
 
-    def look(self, views: Views) -> Picture:
+    def look(self, views: Views) -> LivePicture:
         """The run now, with as many more tries counted in as a twentieth of a second allows.  Blocks.
 
         Raises `OutboxError`.
@@ -108,7 +108,7 @@ class Figures:
             if key in self._replies or len(self._replies) < _MOST_REPLIES:
                 self._replies[key] += 1
 
-    def _picture(self, view: RunView, *, is_whole: bool) -> Picture:
+    def _picture(self, view: RunView, *, is_whole: bool) -> LivePicture:
         rate = self._rate() if view.is_running else None
         mean = None
         tried = sum(view.tally[status] for status in (Status.ACCEPTED, Status.REJECTED, Status.EXPIRED))
@@ -119,7 +119,7 @@ class Figures:
             {kind: number for kind, number in bucket.items() if number} for bucket in self._timeline.buckets
         )
         said = [(outcome, words, times) for (outcome, words), times in self._replies.most_common(MOST_SAID)]
-        return Picture(
+        return LivePicture(
             view=view,
             rate=rate,
             mean=mean,
@@ -148,11 +148,11 @@ class Live:
 
     def __init__(self, views: Views) -> None:
         self._views = views
-        self._figures: dict[Path, tuple[float, Figures]] = {}
-        self._pictures: dict[Path, tuple[float, Picture]] = {}
+        self._figures: dict[Path, tuple[float, LiveFigures]] = {}
+        self._pictures: dict[Path, tuple[float, LivePicture]] = {}
         self._locks: dict[Path, anyio.Lock] = {}
 
-    async def picture(self, path: Path, *, fresh: float = EVERY) -> Picture:
+    async def picture(self, path: Path, *, fresh: float = EVERY) -> LivePicture:
         """The run as of `fresh` seconds ago at most.  Raises `OutboxError`."""
         lock = self._locks.setdefault(path, anyio.Lock())
         async with lock:
@@ -162,7 +162,7 @@ class Live:
                 return kept[1]
             self._forget_old(now)
             _, figures = self._figures.get(path, (0.0, None))
-            figures = figures or Figures(path)
+            figures = figures or LiveFigures(path)
             self._figures[path] = now, figures
             picture = await to_thread.run_sync(figures.look, self._views)
             self._pictures[path] = now, picture

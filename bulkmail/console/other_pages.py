@@ -11,9 +11,9 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bulkmail.console.commands import Job, command_line
+from bulkmail.console.commands import StartedCommand, command_line
 from bulkmail.console.folders import CampaignFolder
-from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
+from bulkmail.console.pages import Console, PageNotice, Templates, form_of, redirect
 from bulkmail.console.sending_pages import log_of, password_of
 from bulkmail.mailing.suppression_list import open_settings
 from bulkmail.model.errors import AddressError, BulkmailError
@@ -82,7 +82,7 @@ class OtherPages:
     async def _run(self, campaign: CampaignFolder, words: Sequence[str], password: Secret | None) -> Response:
         words = [*words, *(["--password-stdin"] if password is not None else [])]
 
-        def start() -> Job:
+        def start() -> StartedCommand:
             subject = f"{words[0]} {campaign.id}"
             return self._console.commands.start(words, subject=subject, output=log_of(campaign), password=password)
 
@@ -121,7 +121,7 @@ class OtherPages:
                 with open_settings(settings) as store:
                     return here | {"found": read(store), "file": printable(str(path), 300)}
             except (BulkmailError, RuntimeError) as error:
-                said = Notice.of(error) if isinstance(error, BulkmailError) else Notice("bad", str(error))
+                said = PageNotice.of(error) if isinstance(error, BulkmailError) else PageNotice("bad", str(error))
                 return here | {"found": None, "file": "", "notice": said}
 
         return await to_thread.run_sync(look)

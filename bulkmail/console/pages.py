@@ -15,10 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from bulkmail.console.command_journal import CommandJournal
 from bulkmail.console.commands import Commands, command_line
 from bulkmail.console.folders import CampaignFolder, Folders, Listing, RunFile
 from bulkmail.console.guard import LONGEST_BODY
-from bulkmail.console.journal import Journal
 from bulkmail.console.live import Live
 from bulkmail.console.places import field_of
 from bulkmail.console.renderer import Renderer
@@ -36,7 +36,7 @@ _SHOWN_STATUSES = ("accepted", "rejected", "expired", "in_doubt", "deferred")
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class PageNotice:
     """Something said at the top of a page.  `kind` is `good`, `bad` or `warn`."""
 
     kind: str
@@ -44,7 +44,7 @@ class Notice:
     hint: str = ""
 
     @classmethod
-    def of(cls, error: BulkmailError) -> Notice:
+    def of(cls, error: BulkmailError) -> PageNotice:
         """What went wrong."""
         return cls("bad", printable(str(error), 2_000), printable(error.hint, 1_000))
 
@@ -57,7 +57,7 @@ class Console:
     views: Views
     live: Live
     commands: Commands
-    journal: Journal
+    journal: CommandJournal
     renderer: Renderer
 
     def listing(self) -> Listing:

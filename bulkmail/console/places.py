@@ -23,7 +23,7 @@ _FIELDS: dict[tuple[str, ...], str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class NamedField:
     """A field of the form, by its id, and the line in it; 0 where it has only one.
 
     `is_text`: a key that the form does not have, in the text of all settings.
@@ -40,7 +40,7 @@ class Field:
         return f"/c/{campaign}{'/settings' if self.is_text else ''}{query}#{self.id}"
 
 
-def field_of(document: Document, *texts: str) -> Field | None:
+def field_of(document: Document, *texts: str) -> NamedField | None:
     """The field that holds the first known place in `texts`; None where there is none."""
     for text in texts:
         for name, line in _PLACE.findall(text):
@@ -50,18 +50,18 @@ def field_of(document: Document, *texts: str) -> Field | None:
     return None
 
 
-def _field(document: Document, name: str, line: int) -> Field | None:
+def _field(document: Document, name: str, line: int) -> NamedField | None:
     for body in document.bodies:
         if body.file and not body.why_not and PurePath(body.file).name == name:
-            return Field(f"body-{body.kind}", line, f"{body.file}, line {line}")
+            return NamedField(f"body-{body.kind}", line, f"{body.file}, line {line}")
     if name == FILE_NAME:
         return _setting(document, line)
     if document.list_file and name == PurePath(document.list_file).name:
-        return Field("list", 0, "the list")
+        return NamedField("list", 0, "the list")
     return None
 
 
-def _setting(document: Document, line: int) -> Field:
+def _setting(document: Document, line: int) -> NamedField:
     """The field of the key that is written at `line`, or else that line among all settings."""
     lines = document.settings.split("\n")[:line]
     key: tuple[str, ...] = ()
@@ -74,11 +74,11 @@ def _setting(document: Document, line: int) -> Field:
             key, began = _names(found[1]), number
     whole = (*table, *key)
     if whole in _FIELDS and key and not document.fault:
-        return Field(_FIELDS[whole], 0, f"{FILE_NAME}, line {line}")
+        return NamedField(_FIELDS[whole], 0, f"{FILE_NAME}, line {line}")
     inline = {body.kind for body in document.bodies if not body.file}
     if whole[:1] == ("message",) and whole[1:2] and whole[1] in inline:
-        return Field(f"body-{whole[1]}", max(1, line - began), f"{FILE_NAME}, line {line}")
-    return Field("settings", line, f"{FILE_NAME}, line {line}", is_text=True)
+        return NamedField(f"body-{whole[1]}", max(1, line - began), f"{FILE_NAME}, line {line}")
+    return NamedField("settings", line, f"{FILE_NAME}, line {line}", is_text=True)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from contextlib import suppress
 import anyio
 import msgspec
 
-from bulkmail.console.worker import Rendered, Request
+from bulkmail.console.worker import RenderedAnswer, Request
 
 TIMEOUT = 2.0  # seconds for a message
 START_TIMEOUT = 10.0  # seconds more for the first one of a new worker
@@ -30,12 +30,12 @@ class Renderer:
         self._newest: dict[str, int] = {}
         self._counter = 0
 
-    async def render(self, request: Request) -> Rendered:
+    async def render(self, request: Request) -> RenderedAnswer:
         """The message, or why there is none."""
         async with self._lock:
             return await self._ask(request)
 
-    async def render_newest(self, request: Request) -> Rendered | None:
+    async def render_newest(self, request: Request) -> RenderedAnswer | None:
         """The same for a draft that is being typed; None when a newer draft of the campaign came meanwhile."""
         self._counter += 1
         mine = self._newest[request.campaign] = self._counter
@@ -44,7 +44,7 @@ class Renderer:
                 return None
             return await self._ask(request)
 
-    async def _ask(self, request: Request) -> Rendered:
+    async def _ask(self, request: Request) -> RenderedAnswer:
         is_new = self._worker is None or self._worker.returncode is not None
         worker = await self._start() if is_new or self._worker is None else self._worker
         try:
@@ -52,10 +52,10 @@ class Renderer:
                 return await _exchange(worker, request)
         except TimeoutError:
             await self._kill()
-            return Rendered(faults=((TOO_SLOW, TOO_SLOW_HINT),))
+            return RenderedAnswer(faults=((TOO_SLOW, TOO_SLOW_HINT),))
         except (OSError, ValueError, msgspec.MsgspecError):
             await self._kill()
-            return Rendered(faults=((BROKEN, "show it again"),))
+            return RenderedAnswer(faults=((BROKEN, "show it again"),))
         except BaseException:  # half an answer may be under way: the next request must not get the rest of it
             await self._kill()
             raise
@@ -80,7 +80,7 @@ class Renderer:
         await self._kill()
 
 
-async def _exchange(worker: Process, request: Request) -> Rendered:
+async def _exchange(worker: Process, request: Request) -> RenderedAnswer:
     if worker.stdin is None or worker.stdout is None:
         raise ValueError("the worker has no pipes")
     worker.stdin.write(msgspec.json.encode(request) + b"\n")
@@ -88,4 +88,4 @@ async def _exchange(worker: Process, request: Request) -> Rendered:
     line = await worker.stdout.readline()
     if not line.endswith(b"\n"):
         raise ValueError("the worker is gone")
-    return msgspec.json.decode(line, type=Rendered)
+    return msgspec.json.decode(line, type=RenderedAnswer)

@@ -17,8 +17,8 @@ from starlette.responses import Response, StreamingResponse
 
 from bulkmail.console.commands import command_line
 from bulkmail.console.folders import RunFile
-from bulkmail.console.live import CATCHING_UP, EVERY, Picture
-from bulkmail.console.pages import Console, Notice, Templates, say_percent
+from bulkmail.console.live import CATCHING_UP, EVERY, LivePicture
+from bulkmail.console.pages import Console, PageNotice, Templates, say_percent
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.quantities import say_duration
 from bulkmail.model.tally import Status
@@ -46,19 +46,19 @@ class RunPages:
         self._console = console
         self._templates = templates
         self._streams = 0
-        self._made: dict[str, tuple[Picture, dict[str, str]]] = {}
+        self._made: dict[str, tuple[LivePicture, dict[str, str]]] = {}
 
     async def show(self, request: Request) -> Response:
         """Where the run stands."""
         return await self.page(await self._console.run(request))
 
-    async def page(self, run: RunFile, notice: Notice | None = None, status: int = 200) -> Response:
+    async def page(self, run: RunFile, notice: PageNotice | None = None, status: int = 200) -> Response:
         """The run's page with something said at its top."""
         picture = await self._console.live.picture(run.path)
         last = self._console.commands.last(run.campaign or run.id)
         result = await to_thread.run_sync(last.result) if last is not None and last.exit_code else {}
         if notice is None and last is not None and result.get("error"):
-            notice = Notice(
+            notice = PageNotice(
                 "bad", printable(str(result["error"]), 2_000), printable(str(result.get("hint") or ""), 1_000)
             )
         return self._templates.page(
@@ -121,7 +121,7 @@ class RunPages:
         finally:
             self._streams -= 1
 
-    def _parts(self, run: RunFile, picture: Picture) -> dict[str, str]:
+    def _parts(self, run: RunFile, picture: LivePicture) -> dict[str, str]:
         """The parts of the page that change, made once for all tabs."""
         kept = self._made.get(run.id)
         if kept is None or kept[0] is not picture:
@@ -130,7 +130,7 @@ class RunPages:
                 del self._made[next(iter(self._made))]
         return dict(kept[1])
 
-    def _make_parts(self, run: RunFile, picture: Picture) -> dict[str, str]:
+    def _make_parts(self, run: RunFile, picture: LivePicture) -> dict[str, str]:
         context: dict[str, Any] = {"run": run, "picture": picture, "plot": plot_of(picture)}
         return {
             "figures": self._templates.text("_run_figures.html", **context),
@@ -169,7 +169,7 @@ def _report(path: Path, suffix: str) -> bytes:
         return target.read_bytes()
 
 
-def _commands(run: RunFile, picture: Picture) -> list[str]:
+def _commands(run: RunFile, picture: LivePicture) -> list[str]:
     """The lines that do in a terminal what the page does."""
     if picture.view.is_running:
         return [command_line(["status", run.shown, "--watch"]), command_line(["stop", run.shown])]
@@ -177,20 +177,20 @@ def _commands(run: RunFile, picture: Picture) -> list[str]:
     return [command_line([word, run.shown]) for word in words]
 
 
-def _state(picture: Picture) -> str:
+def _state(picture: LivePicture) -> str:
     """What decides which buttons there are: when it changes, the page is loaded again."""
     view = picture.view
     return f"{view.run_id[:8]}-{view.is_running:d}-{bool(view.tally.open):d}-{bool(view.doubtful):d}"
 
 
-def announcement(picture: Picture) -> str:
+def announcement(picture: LivePicture) -> str:
     """The progress in a sentence, for who listens."""
     view = picture.view
     left = f", about {say_duration(picture.left)} left" if picture.left else ""
     return f"{say_percent(view.percent)} done, {count(view.tally[Status.ACCEPTED], 'message')} accepted{left}"
 
 
-def plot_of(picture: Picture) -> dict[str, Any] | None:
+def plot_of(picture: LivePicture) -> dict[str, Any] | None:
     """The tries over time, as the page kit draws them."""
     plot = time_plot(picture.bars, _OUTCOMES, start=picture.start, seconds=picture.seconds)
     if plot is None:

@@ -15,10 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bulkmail.console.commands import LOG_SUFFIX, CommandRunning, Job, command_line
+from bulkmail.console.commands import LOG_SUFFIX, CommandRunning, StartedCommand, command_line
 from bulkmail.console.document import Document, read_document
 from bulkmail.console.folders import CampaignFolder, RunFile
-from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
+from bulkmail.console.pages import Console, PageNotice, Templates, form_of, redirect
 from bulkmail.console.places import field_of
 from bulkmail.console.run_view import RunView
 from bulkmail.model.errors import BulkmailError, ConfigError
@@ -93,7 +93,7 @@ class SendingPages:
     def __init__(self, console: Console, templates: Templates) -> None:
         self._console = console
         self._templates = templates
-        self._checks: dict[str, tuple[str, Job]] = {}  # by campaign: of which files, and by which command
+        self._checks: dict[str, tuple[str, StartedCommand]] = {}  # by campaign: of which files, and by which command
 
     def _read(self, campaign: CampaignFolder) -> Document:
         return read_document(campaign.file, self._console.folders.is_inside)
@@ -110,10 +110,10 @@ class SendingPages:
         notice, field = None, None
         if job is not None and job.exit_code is not None and result is None:
             said = await to_thread.run_sync(job.read_output)
-            notice = Notice("bad", "The checks could not be made.", printable(said, 3_000))
+            notice = PageNotice("bad", "The checks could not be made.", printable(said, 3_000))
             field = field_of(document, said)
         elif result is not None and not is_current:
-            notice = Notice("warn", "The campaign has changed since these checks.")
+            notice = PageNotice("warn", "The campaign has changed since these checks.")
         return self._templates.page(
             "check.html",
             campaign=campaign,
@@ -132,7 +132,7 @@ class SendingPages:
         await self._console.commands.wait(job, WAITED_CHECK)
         return redirect(f"/c/{campaign.id}/check")
 
-    def _start_check(self, campaign: CampaignFolder, is_online: bool = False) -> Job:
+    def _start_check(self, campaign: CampaignFolder, is_online: bool = False) -> StartedCommand:
         signature, job = self._checks.get(campaign.id, ("", None))
         now = self._signature(campaign)
         if job is not None and job.exit_code is None and signature == now:
@@ -162,7 +162,7 @@ class SendingPages:
         return await self._start(await self._console.campaign(request))
 
     async def _start(
-        self, campaign: CampaignFolder, *, notice: Notice | None = None, problem: str = "", status: int = 200
+        self, campaign: CampaignFolder, *, notice: PageNotice | None = None, problem: str = "", status: int = 200
     ) -> Response:
         context = await to_thread.run_sync(self._about_start, campaign)
         return self._templates.page("start.html", status, campaign=campaign, notice=notice, problem=problem, **context)
@@ -231,7 +231,7 @@ class SendingPages:
     async def _rehearse(self, campaign: CampaignFolder, sample: str, *, is_changed: bool) -> Response:
         if sample and not (sample.isascii() and sample.isdigit() and int(sample)):
             return await self._start(
-                campaign, notice=Notice("bad", "The number of rows is a whole number."), status=400
+                campaign, notice=PageNotice("bad", "The number of rows is a whole number."), status=400
             )
         words = self._rehearse_words(campaign, sample, is_changed=is_changed)
         return await self._started(campaign, words, is_rehearsal=True)
@@ -252,7 +252,7 @@ class SendingPages:
         expected = context["expected"]
         typed = re.sub(r"[\s,.']", "", form.get("confirm", ""))
         if expected is None or context["is_sandbox"] or form.get("expected") != str(expected):
-            notice = Notice("bad", "Nothing was sent: the number of recipients is not known, or has changed.")
+            notice = PageNotice("bad", "Nothing was sent: the number of recipients is not known, or has changed.")
             return await self._start(campaign, notice=notice, status=409)
         if typed != str(expected):
             problem = f"Nothing was sent: this is not the number of recipients, which is {expected:,}."
@@ -266,7 +266,7 @@ class SendingPages:
     async def _started(
         self, campaign: CampaignFolder, words: Sequence[str], *, is_rehearsal: bool, password: Secret | None = None
     ) -> Response:
-        def begin() -> Job:
+        def begin() -> StartedCommand:
             return self._console.commands.start(
                 words, subject=campaign.id, output=log_of(campaign), unsaid=QUIET, password=password, is_alone=True
             )
@@ -275,13 +275,13 @@ class SendingPages:
             job = await to_thread.run_sync(begin)
         except CommandRunning as error:
             if list(error.job.words) != list(words):
-                return await self._start(campaign, notice=Notice.of(error), status=409)
+                return await self._start(campaign, notice=PageNotice.of(error), status=409)
             job = error.job  # the button was pressed twice
         except ConfigError as error:
-            return await self._start(campaign, notice=Notice.of(error), status=500)
+            return await self._start(campaign, notice=PageNotice.of(error), status=500)
         return redirect(await self._where_to(campaign, job, is_rehearsal=is_rehearsal))
 
-    async def _where_to(self, campaign: CampaignFolder, job: Job, *, is_rehearsal: bool) -> str:
+    async def _where_to(self, campaign: CampaignFolder, job: StartedCommand, *, is_rehearsal: bool) -> str:
         """The page of the run as soon as it is there, else that of the command, which goes on to it."""
         with anyio.move_on_after(WAITED_START):
             while True:
@@ -295,7 +295,7 @@ class SendingPages:
         return f"/j/{job.id}?go-on=1"
 
     def _run_of(
-        self, campaign: CampaignFolder, job: Job, is_rehearsal: bool, *, is_waiting_enough: bool = False
+        self, campaign: CampaignFolder, job: StartedCommand, is_rehearsal: bool, *, is_waiting_enough: bool = False
     ) -> RunFile | None:
         """The run that a command has begun to send, or has ended; `is_waiting_enough`: or that it has only loaded."""
         self._console.folders.forget()
@@ -320,7 +320,7 @@ class SendingPages:
         campaign = listing.campaigns.get(job.subject.rpartition(" ")[2])
         result = await to_thread.run_sync(job.result) if job.exit_code is not None else {}
         error, hint = result.get("error"), result.get("hint")
-        notice = Notice("bad", printable(str(error), 2_000), printable(str(hint or ""), 1_000)) if error else None
+        notice = PageNotice("bad", printable(str(error), 2_000), printable(str(hint or ""), 1_000)) if error else None
         run = next((each for each in listing.runs.values() if each.path == job.run), None)
         if run is None and campaign is not None:
             run = await to_thread.run_sync(self._any_run_of, campaign, job)
@@ -339,7 +339,7 @@ class SendingPages:
             output=output.strip(),
         )
 
-    def _any_run_of(self, campaign: CampaignFolder, job: Job) -> RunFile | None:
+    def _any_run_of(self, campaign: CampaignFolder, job: StartedCommand) -> RunFile | None:
         return next(
             filter(None, (self._run_of(campaign, job, kind, is_waiting_enough=True) for kind in _kinds(job))), None
         )
@@ -353,12 +353,12 @@ def password_of(form: Any) -> Secret | None:
     return Secret(typed) if typed else None
 
 
-def _kinds(job: Job) -> tuple[bool, ...]:
+def _kinds(job: StartedCommand) -> tuple[bool, ...]:
     """Whether a command rehearses; both where its words do not say."""
     return (True,) if SANDBOX in job.words else (False, True)
 
 
-def _checked(job: Job, document: Document | None) -> dict[str, Any] | None:
+def _checked(job: StartedCommand, document: Document | None) -> dict[str, Any] | None:
     """The result of the checks, as the page shows it, with the fields of `document`; None where there is none."""
     if job.exit_code is None:
         return None

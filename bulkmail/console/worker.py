@@ -32,7 +32,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Rendered:
+class RenderedAnswer:
     """What a request came to.  With `faults` there is no message; each is a text and what to do about it."""
 
     faults: tuple[tuple[str, str], ...] = ()
@@ -50,16 +50,16 @@ class Rendered:
     columns: tuple[str, ...] = ()
 
 
-def render(request: Request) -> Rendered:
+def render(request: Request) -> RenderedAnswer:
     """The message, or why there is none."""
     try:
         return _message(request)
     except BulkmailError as error:
-        return Rendered(faults=_faults(error))
+        return RenderedAnswer(faults=_faults(error))
     except MemoryError:
-        return Rendered(faults=(("the message needs more memory than a preview may take", "make it smaller"),))
+        return RenderedAnswer(faults=(("the message needs more memory than a preview may take", "make it smaller"),))
     except RecursionError:
-        return Rendered(faults=(("the template is nested too deeply", "make it simpler"),))
+        return RenderedAnswer(faults=(("the template is nested too deeply", "make it simpler"),))
 
 
 def _faults(error: BulkmailError) -> tuple[tuple[str, str], ...]:
@@ -75,7 +75,7 @@ def printable_lines(text: str) -> list[str]:
     return [printable(line, _LONGEST_FAULT) for line in text.split("\n")] or [""]
 
 
-def _message(request: Request) -> Rendered:
+def _message(request: Request) -> RenderedAnswer:
     from bulkmail.mailing.ordering import messages
     from bulkmail.preview.preview_page import sheet_of
     from bulkmail.settings.secrets import find_keys
@@ -89,10 +89,10 @@ def _message(request: Request) -> Rendered:
     number, recipient, message = found
     columns = tuple(printable(str(name), 60) for name in islice(recipient.fields, MOST_COLUMNS))
     if isinstance(message, TemplateError):
-        return Rendered(faults=_faults(message), columns=columns)
+        return RenderedAnswer(faults=_faults(message), columns=columns)
     sheet = sheet_of(message, f"row {number}, {recipient.place}")
     source = b"".join(message.buffers).decode("utf-8", "replace").replace("\r\n", "\n")
-    return Rendered(
+    return RenderedAnswer(
         label=sheet.label,
         subject=sheet.subject,
         sender=sheet.sender,

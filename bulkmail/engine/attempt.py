@@ -67,7 +67,7 @@ class Attempt(Transfer, eq=False, kw_only=True):
             relay, may_wait = session.relay, session.under_way > 0
             took = run.clock.monotonic() - self.began
             delivery = accepted(booking.job.delivery, at=self.at)
-            attempt = deliveries.Attempt(self.at, took, relay.name, event, ACCEPTED)
+            attempt = deliveries.AttemptResult(self.at, took, relay.name, event, ACCEPTED)
             _put(run, booking, delivery, attempt, may_wait=may_wait)
             trip = run.breaker.accepted(delivery.id, event, copy_to=delivery.forward_path if delivery.is_copy else "")
             if trip is not None:
@@ -164,7 +164,7 @@ def record(run: Run, booking: Booking, event: Reply | Fault, *, at: float, took:
         own = relay.strikes.is_own(number, has_others=lambda done: _has_others(run, done, settling=1))
         verdict = rejected(Scope.RECIPIENT, Reason.POLICY) if own else verdict
     decision = replace(decision, verdict=verdict)
-    attempt = deliveries.Attempt(at, took, relay.name, event, verdict)
+    attempt = deliveries.AttemptResult(at, took, relay.name, event, verdict)
     delivery = settle(job.delivery, attempt, run.plan.pace.retry, jitter=run.plan.rng())
     _put(run, booking, delivery, attempt)
     trip = run.breaker.note(
@@ -213,7 +213,12 @@ def _put_invalid(run: Run, booking: Booking, error: TemplateError) -> None:
 
 
 def _put(
-    run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: deliveries.Attempt, *, may_wait: bool = False
+    run: Run,
+    booking: Booking,
+    delivery: deliveries.Delivery,
+    attempt: deliveries.AttemptResult,
+    *,
+    may_wait: bool = False,
 ) -> None:
     """Records an outcome; `may_wait`: with the next entry, because another message of the session is under way."""
 

@@ -13,7 +13,7 @@ import anyio
 from msgspec import Struct
 
 from bulkmail.model.breaker import Breaker
-from bulkmail.model.delivery import Attempt, Claim, Delivery, Job, Message, Written
+from bulkmail.model.delivery import AttemptResult, Claim, Delivery, Job, Message, Written
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.pace import Pace
@@ -197,7 +197,7 @@ class DeliveryResult(Struct, frozen=True):
     """A delivery has got an outcome, and that is durable."""
 
     delivery: Delivery
-    attempt: Attempt
+    attempt: AttemptResult
     recipient: Recipient | None
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from bulkmail.feedback.notice import Notice
+from bulkmail.feedback.notice import RecipientNotice
 from bulkmail.model import verdict
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
 from bulkmail.model.lazy import dataclass, lazy_pattern
@@ -73,7 +73,7 @@ class BounceRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class NoticeMeaning:
     """What one notice means.  `code` and `enhanced` are the digits that were found, `words` is safe to print."""
 
     kind: FeedbackKind
@@ -119,7 +119,7 @@ def _codes(text: str) -> re.Pattern[str] | None:
     return re.compile(text.replace(".", r"\.").replace("*", "[0-9]+").replace(" ", "|")) if text else None
 
 
-def classify(notice: Notice, text: str = "") -> Finding:
+def classify(notice: RecipientNotice, text: str = "") -> NoticeMeaning:
     """What `notice` means; `text` is the whole notification, asked last."""
     code, enhanced = _digits(notice.diagnostic)
     reported = notice.diagnostic or notice.text
@@ -128,7 +128,7 @@ def classify(notice: Notice, text: str = "") -> Finding:
     enhanced = _best_enhanced(enhanced, notice.status)
     words = printable(_shown(reported) or _shown(text), MOST_WORDS)
     if notice.action in ("delivered", "relayed", "expanded") or notice.status.startswith("2"):
-        return Finding(FeedbackKind.DELIVERED, BounceReason.DELIVERED, code, enhanced, words)
+        return NoticeMeaning(FeedbackKind.DELIVERED, BounceReason.DELIVERED, code, enhanced, words)
     whole = f"{notice.diagnostic}\n{notice.text}"
     kind, reason = _meaning(notice, text, code, enhanced)
     if kind is FeedbackKind.HARD and _BEFORE_RCPT.search(reported):
@@ -139,11 +139,11 @@ def classify(notice: Notice, text: str = "") -> Finding:
         kind, reason = FeedbackKind.SOFT, BounceReason.DNS
     is_waiting = not notice.action and kind is not FeedbackKind.HARD and _STILL_TRYING.search(notice.text or text)
     if notice.action == "delayed" or is_waiting:
-        return Finding(FeedbackKind.DELAYED, reason or BounceReason.DELAYED, code, enhanced, words)
-    return Finding(kind, reason, code, enhanced, words)
+        return NoticeMeaning(FeedbackKind.DELAYED, reason or BounceReason.DELAYED, code, enhanced, words)
+    return NoticeMeaning(kind, reason, code, enhanced, words)
 
 
-def _meaning(notice: Notice, text: str, code: int | None, enhanced: str) -> tuple[FeedbackKind, BounceReason]:
+def _meaning(notice: RecipientNotice, text: str, code: int | None, enhanced: str) -> tuple[FeedbackKind, BounceReason]:
     said = notice.diagnostic or notice.text
     if said and (found := by_words(said, enhanced)) is not None:
         return found.kind, found.reason

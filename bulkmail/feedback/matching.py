@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import field, replace
 from typing import Protocol, TypeVar
 
-from bulkmail.feedback.classify import Finding
-from bulkmail.feedback.notice import Notice
-from bulkmail.feedback.report import Report, Reported
+from bulkmail.feedback.classify import NoticeMeaning
+from bulkmail.feedback.feedback_report import FeedbackReport, Reported
+from bulkmail.feedback.notice import RecipientNotice
 from bulkmail.message.verp import TokenSubject, find_token, read_token
 from bulkmail.model.errors import AddressError
 from bulkmail.model.feedback_event import (
@@ -23,7 +23,7 @@ from bulkmail.model.feedback_event import (
 from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.model.quota import DAY
 from bulkmail.model.recipient import Address
-from bulkmail.outbox.addresses import FoundDelivery
+from bulkmail.outbox.lookup import FoundDelivery
 from bulkmail.text import printable
 
 K = TypeVar("K")
@@ -61,7 +61,7 @@ class Arrived:
     """
 
     digest: str
-    report: Report
+    report: FeedbackReport
     raw: bytes
     source: str
     read_at: float
@@ -174,13 +174,13 @@ class Matcher:
             yield _event(
                 mail,
                 0,
-                Reported(Notice(""), Finding(FeedbackKind.UNSUBSCRIBE, "requested")),
+                Reported(RecipientNotice(""), NoticeMeaning(FeedbackKind.UNSUBSCRIBE, "requested")),
                 proof=Proof.TOKEN,
                 address=address,
                 list_id=list_id,
             )
             return
-        reported = report.recipients or (Reported(Notice(""), Finding(report.kind, report.kind.value)),)
+        reported = report.recipients or (Reported(RecipientNotice(""), NoticeMeaning(report.kind, report.kind.value)),)
         if clue.run is None:
             for number, each in enumerate(reported):
                 yield self._unproved(clue, number, each)
@@ -215,7 +215,7 @@ class Matcher:
         address = next((found for name in _named(reported.notice) if (found := _parsed(name)) is not None), None)
         return _event(clue.mail, number, reported, proof=Proof.NONE, address=address)
 
-    def _request(self, report: Report) -> tuple[Address, str] | None:
+    def _request(self, report: FeedbackReport) -> tuple[Address, str] | None:
         """Whom a signed token in the subject or the address that was written to takes off the list."""
         if report.recipients or report.kind is FeedbackKind.AUTO_REPLY:
             return None
@@ -307,7 +307,7 @@ def _may_be_about(delivery: FoundDelivery, mail: Arrived) -> bool:
     return delivery.was_sent and began is not None and began - DAY <= mail.read_at <= began + ADDRESS_COUNTS
 
 
-def _named(notice: Notice) -> Iterable[str]:
+def _named(notice: RecipientNotice) -> Iterable[str]:
     return [each for each in (notice.address, notice.other) if each]
 
 

@@ -61,7 +61,7 @@ _MARKER = lazy_pattern(
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class RecipientNotice:
     """What a report says about one recipient.
 
     `address` is the one that was written to as far as the report tells, `other` what it became on the way (both may be
@@ -84,7 +84,7 @@ class Notices:
     `envelope_id` is Original-Envelope-Id (RFC 3464 §2.2.1).
     """
 
-    recipients: tuple[Notice, ...]
+    recipients: tuple[RecipientNotice, ...]
     text: str
     quoted: Fields
     envelope_id: str = ""
@@ -125,7 +125,9 @@ def read_ses(mail: Mail) -> Notices | None:
         kind = reported.get("notificationType") or reported.get("eventType")
         quoted = _ses_fields(reported["mail"])
         if kind == "Delivery":
-            found = [Notice(_clean(str(each)), action="delivered") for each in reported["delivery"]["recipients"]]
+            found = [
+                RecipientNotice(_clean(str(each)), action="delivered") for each in reported["delivery"]["recipients"]
+            ]
         elif kind in _SES:
             name, recipients = _SES[kind]
             found = [_ses_notice(each, is_complaint=kind == "Complaint") for each in reported[name][recipients]]
@@ -136,8 +138,8 @@ def read_ses(mail: Mail) -> Notices | None:
     return Notices(tuple(found[:MOST_RECIPIENTS]), "", quoted)
 
 
-def _ses_notice(reported: dict[str, object], *, is_complaint: bool) -> Notice:
-    return Notice(
+def _ses_notice(reported: dict[str, object], *, is_complaint: bool) -> RecipientNotice:
+    return RecipientNotice(
         address=_clean(str(reported.get("emailAddress", ""))[:320]),
         action=COMPLAINT if is_complaint else str(reported.get("action", "failed"))[:40].lower(),
         status=str(reported.get("status", ""))[:12],
@@ -153,7 +155,7 @@ def _ses_fields(reported: dict[str, object]) -> Fields:
 
 
 COMPLAINT = "complaint"
-"""`Notice.action` of a spam complaint, which RFC 3464 has no word for."""
+"""`RecipientNotice.action` of a spam complaint, which RFC 3464 has no word for."""
 
 # --- the notification and what it quotes ------------------------------------------------------------------------------
 
@@ -220,13 +222,13 @@ _FIELD_GROUP = lazy_pattern(
 _PER_RECIPIENT = ("final-recipient", "original-recipient", "action", "x-actual-recipient")
 
 
-def _standard(mail: Mail) -> tuple[list[Notice], str]:
+def _standard(mail: Mail) -> tuple[list[RecipientNotice], str]:
     """The recipients that `message/delivery-status` names, or such fields in a text; and the envelope id."""
     blocks = [part.text for part in mail.of_type("message/delivery-status", "message/global-delivery-status")]
     if not blocks:
         texts = [part.text[: 4 * _MOST_TEXT] for part in mail.of_type("text/plain", "message/rfc822")]
         blocks = ["\n\n".join(_FIELD_GROUP.findall(re.sub(r"^> ?", "", text, flags=re.MULTILINE))) for text in texts]
-    found: list[Notice] = []
+    found: list[RecipientNotice] = []
     envelope_id = ""
     for block in blocks:
         for group in re.split(r"\n[ \t]*\n", block):
@@ -239,9 +241,9 @@ def _standard(mail: Mail) -> tuple[list[Notice], str]:
     return _merged(found), envelope_id
 
 
-def _merged(found: Iterable[Notice]) -> list[Notice]:
+def _merged(found: Iterable[RecipientNotice]) -> list[RecipientNotice]:
     """One notice for each recipient: some programs write a group twice, the second time with more in it."""
-    by_address: dict[str, Notice] = {}
+    by_address: dict[str, RecipientNotice] = {}
     for notice in found:
         key = f"{notice.address} {notice.other}".lower()
         known = by_address.get(key)
@@ -250,7 +252,7 @@ def _merged(found: Iterable[Notice]) -> list[Notice]:
     return list(by_address.values())
 
 
-def _notice_of(fields: Fields) -> Notice:
+def _notice_of(fields: Fields) -> RecipientNotice:
     final = _typed_address(fields.get("final-recipient")) or _typed_address(fields.get("x-actual-recipient"))
     original = _typed_address(fields.get("original-recipient"))
     diagnostic = " ".join(fields.values("diagnostic-code"))
@@ -259,7 +261,7 @@ def _notice_of(fields: Fields) -> Notice:
         diagnostic = words
     action = re.match(r"[a-z]*", fields.get("action").lower())
     status = re.search(r"\b[245]\.\d{1,3}\.\d{1,3}\b", fields.get("status"))
-    return Notice(
+    return RecipientNotice(
         address=original or final,
         other=final if original and final != original else "",
         action=action[0] if action else "",
@@ -278,7 +280,7 @@ def _typed_address(value: str) -> str:
 # --- what programs write ----------------------------------------------------------------------------------------------
 
 
-def _in_words(mail: Mail, text: str, quoted: Fields, own: set[str]) -> list[Notice]:
+def _in_words(mail: Mail, text: str, quoted: Fields, own: set[str]) -> list[RecipientNotice]:
     named = [
         _clean(found)
         for value in mail.fields.values("x-failed-recipients", "x-failed-recipient")
@@ -292,7 +294,7 @@ def _in_words(mail: Mail, text: str, quoted: Fields, own: set[str]) -> list[Noti
         named = _quoted_recipients(quoted, own) or _addresses_in(text, set())[0]
     unique = list({address.lower(): address for address in named}.values())[:MOST_RECIPIENTS]
     has_expanded = "(expanded from:" in text
-    notices = [Notice(address, _expanded_from(address, text) if has_expanded else "") for address in unique]
+    notices = [RecipientNotice(address, _expanded_from(address, text) if has_expanded else "") for address in unique]
     return [_with_text(notice, text, alone=len(unique) == 1) for notice in notices]
 
 
@@ -411,7 +413,7 @@ def _own(mail: Mail, quoted: Fields) -> set[str]:
     }
 
 
-def _with_text(notice: Notice, text: str, *, alone: bool) -> Notice:
+def _with_text(notice: RecipientNotice, text: str, *, alone: bool) -> RecipientNotice:
     """`notice` with the lines that are about it; all of them where no other recipient is named."""
     if alone:
         return replace(notice, text=text.strip())

@@ -301,7 +301,7 @@ def _log_in(mailbox: Mailbox, password: Secret, context: ssl.SSLContext) -> Base
     except _TROUBLE as error:
         raise RelayError(f"{mailbox} cannot be reached: {words_of(error)}", hint="check host, port and TLS") from None
 
-    class Opened(Box):
+    class OpenedMailbox(Box):
         """imap-tools over a connection that reads no more than it has room for."""
 
         def _get_mailbox_client(self) -> imaplib.IMAP4:
@@ -310,7 +310,7 @@ def _log_in(mailbox: Mailbox, password: Secret, context: ssl.SSLContext) -> Base
     try:
         log_in(client, mailbox, password)
         client.capabilities = tuple(client.capability()[1][0].decode("ascii", "replace").upper().split())  # now more
-        return Opened()
+        return OpenedMailbox()
     except BaseException as error:
         with suppress(OSError):
             client.shutdown()

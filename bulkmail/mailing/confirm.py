@@ -22,9 +22,9 @@ from bulkmail.message.compose.composer import Composer
 from bulkmail.model.campaign import Keys
 from bulkmail.model.errors import BulkmailError, ConfigError, TemplateError
 from bulkmail.model.lazy import dataclass
-from bulkmail.model.pace import Bounds, Pace, Share, plan_demand, plan_shares, say_plan
+from bulkmail.model.pace import Bounds, Pace, PlannedShare, plan_demand, plan_shares, say_plan
 from bulkmail.model.quantities import say_duration
-from bulkmail.model.quota import Booking, Quota
+from bulkmail.model.quota import Quota, QuotaBooking
 from bulkmail.model.recipient import Address, Recipient, RowFields
 from bulkmail.model.relay import Secret
 from bulkmail.model.route import MailboxProviders, Route
@@ -116,7 +116,7 @@ def count_next(mailing: Mailing) -> tuple[int, int]:
 class Outlook:
     """`shares` are the plan if all are accepted; `paused` says why the account is paused until the first, if it is."""
 
-    shares: Sequence[Share]
+    shares: Sequence[PlannedShare]
     total: int
     now: float
     per_second: float | None
@@ -155,7 +155,7 @@ def look_ahead(
     best = min((route.priority for route in routes), default=1)
     routes = [route for route in routes if route.priority == best]
     accounts = accounts_of(routes)
-    bookings, began_at, rests = list[Booking](), list[float](), list[tuple[float, str]]()
+    bookings, began_at, rests = list[QuotaBooking](), list[float](), list[tuple[float, str]]()
     ramp = None if is_rehearsal else pace.ramp
     for account in accounts:
         ledger = find_ledger(account, is_needed=False)
@@ -206,7 +206,7 @@ def _per_second(routes: Sequence[Route], pace: Pace) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class TrialMessage:
     """A test message: `to` gets what `recipient` in row number `row` of the list would get.
 
     It lives in memory and is a rehearsal, so that no later run takes the row for reached, and no reply to it is taken
@@ -230,7 +230,7 @@ class TrialResult:
 
 async def prepare_trial(
     settings: Settings, *, to: Address, row: int | None, keys: Keys, follow_up: FollowUp | None = None
-) -> Trial:
+) -> TrialMessage:
     """The test message for row number `row`, from 1, or for the first row that would be sent to.
 
     The links to unsubscribe in it are signed with a key that is thrown away, so that no click in it unsubscribes the
@@ -267,10 +267,10 @@ async def prepare_trial(
     mailing.findings = [found for found in mailing.findings if found.severity is Severity.ERROR]
     mailing.notices = [*settings.notices]
     mailing.refuse_empty()
-    return Trial(mailing, to, number, recipient)
+    return TrialMessage(mailing, to, number, recipient)
 
 
-def result_of(trial: Trial) -> TrialResult:
+def result_of(trial: TrialMessage) -> TrialResult:
     """What became of the message so far.  Raises `OutboxError`."""
     with OutboxReader.over(trial.mailing.outbox) as reader:
         record = next(iter(reader.rows()))

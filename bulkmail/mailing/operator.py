@@ -25,15 +25,14 @@ from bulkmail.model.breaker import StopRequest
 from bulkmail.model.errors import BulkmailError, OutboxBusy, OutboxError
 from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.model.tally import Status
-from bulkmail.outbox.addresses import erase, pattern
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.outbox.lock import holder, side_file
+from bulkmail.outbox.lookup import erase, pattern
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader, is_outbox
 from bulkmail.reconcile.sighting import Sighting
 from bulkmail.report.recognising import is_report
 from bulkmail.report.report import Report
-from bulkmail.report.rest import STOPPED
 from bulkmail.report.saving import save_report
 
 # -- Stopping a run from elsewhere: another terminal, another user, another container, a program.
@@ -206,8 +205,8 @@ async def watching_for_stop(
             return
         control = FileControl(outbox.path)
     await control.begin()
-    if outbox.settings.get(STOPPED):
-        outbox.set_setting(STOPPED, "")
+    if outbox.info.stopped is not None:
+        outbox.note(stopped=None)
     heard: list[StopRequest] = []
     failed: Exception | None = None
     async with anyio.create_task_group() as group:
@@ -233,7 +232,7 @@ async def watching_for_stop(
         await control.withdraw()
         with suppress(OutboxError):  # the sending says so, if it matters
             if outbox.tally().open:
-                outbox.set_setting(STOPPED, heard[0].recorded())
+                outbox.note(stopped=heard[0])
     if failed is not None:
         raise failed
 
@@ -338,7 +337,7 @@ REWRITERS = {"amazonaws.com": "Amazon SES"}
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class SeenDelivery:
     """A delivery in doubt and where its message was seen."""
 
     doubtful: Doubtful
@@ -353,8 +352,8 @@ class Findings:
     not seen, which proves nothing.  `looked_at` counts everything that had a Message-ID.
     """
 
-    seen: tuple[Finding, ...]
-    unclear: tuple[Finding, ...]
+    seen: tuple[SeenDelivery, ...]
+    unclear: tuple[SeenDelivery, ...]
     missing: tuple[Doubtful, ...]
     looked_at: int
 
@@ -366,13 +365,13 @@ def weigh(doubts: Iterable[Doubtful], sightings: Iterable[Sighting]) -> Findings
     for doubtful in doubts:
         if doubtful.message_id:
             by_id.setdefault(doubtful.message_id, []).append(doubtful)
-    seen: dict[int, Finding] = {}
-    unclear: dict[int, Finding] = {}
+    seen: dict[int, SeenDelivery] = {}
+    unclear: dict[int, SeenDelivery] = {}
     looked_at = 0
     for looked_at, sighting in enumerate(sightings, 1):  # noqa: B007 - the last number is wanted
         for doubtful in by_id.get(sighting.message_id, ()):
             is_his = doubtful.is_alone or doubtful.forward_path.casefold() in sighting.forward_paths
-            (seen if is_his else unclear).setdefault(doubtful.delivery, Finding(doubtful, sighting.place))
+            (seen if is_his else unclear).setdefault(doubtful.delivery, SeenDelivery(doubtful, sighting.place))
     return Findings(
         tuple(seen[key] for key in sorted(seen)),
         tuple(unclear[key] for key in sorted(unclear) if key not in seen),
@@ -475,7 +474,7 @@ def erase_everywhere(key: str, outboxes: Iterable[Path], *, dry_run: bool = Fals
 def _reports_of(outbox: Path) -> Iterator[Path]:
     """The reports that stand beside an outbox and are its own."""
     with OutboxReader.open(outbox) as reader:
-        number, run_id = int(reader.settings.get("pass", "1")), reader.run_id
+        number, run_id = reader.info.number, reader.run_id
     base = outbox.with_name(_PASS.sub("", outbox.stem) + outbox.suffix)
     for report in reports_beside(base, number):
         if report.is_file() and is_report(report) and _is_of(report, run_id):

@@ -77,7 +77,7 @@ __all__ = [
     "MOST_FREE_TRIES",
     "MOVES",
     "OPERATOR_MOVES",
-    "Attempt",
+    "AttemptResult",
     "Delivery",
     "Status",
     "accepted",
@@ -115,7 +115,7 @@ def check_move(before: Status, after: Status, *, by_operator: bool = False) -> N
 
 
 # Two are made for every message: making a Struct takes a tenth of the time.
-class Attempt(Struct, frozen=True):
+class AttemptResult(Struct, frozen=True):
     """One try as it will be remembered.  `at` is wall-clock seconds; `took` is seconds."""
 
     at: float
@@ -161,7 +161,7 @@ def accepted(delivery: Delivery, *, at: float) -> Delivery:
     )
 
 
-def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, jitter: float) -> Delivery:
+def settle(delivery: Delivery, attempt: AttemptResult, policy: RetryPolicy, *, jitter: float) -> Delivery:
     """The delivery after `attempt`.  `jitter` is a random number in [0, 1).
 
     A verdict that stops the campaign leaves the status as it is: the row was not at fault and stays pending.  So does
@@ -244,7 +244,7 @@ class Settlement(Struct, frozen=True):
     """How a try ended: the delivery as `model.delivery.settle` made it, and the try itself.  Clears the mark."""
 
     delivery: Delivery
-    attempt: Attempt
+    attempt: AttemptResult
 
 
 class Release(Struct, frozen=True):

@@ -17,7 +17,7 @@ from bulkmail.model.tally import Status
 from bulkmail.text import printable
 
 if TYPE_CHECKING:
-    from bulkmail.model.delivery import Attempt, Delivery
+    from bulkmail.model.delivery import AttemptResult, Delivery
 
 # -- What came back about one message of a campaign: the value that mail intake hands to the suppression list.
 
@@ -192,7 +192,7 @@ _GONE = frozenset({Reason.UNKNOWN_USER, Reason.MOVED})
 _FULL = frozenset({Reason.MAILBOX_FULL, Reason.NOT_NOW})
 
 
-def kind_of_reply(delivery: Delivery, attempt: Attempt) -> FeedbackKind | None:
+def kind_of_reply(delivery: Delivery, attempt: AttemptResult) -> FeedbackKind | None:
     """HARD or SOFT when the outcome of a delivery says something about its mailbox, else None.
 
     Hard only if the verdict's scope is the recipient: what is refused for the message, the session, the relay or the
@@ -214,7 +214,7 @@ def kind_of_reply(delivery: Delivery, attempt: Attempt) -> FeedbackKind | None:
 
 
 def event_of_reply(
-    delivery: Delivery, attempt: Attempt, *, run_id: str, campaign: str, list_id: str
+    delivery: Delivery, attempt: AttemptResult, *, run_id: str, campaign: str, list_id: str
 ) -> FeedbackEvent | None:
     """What a server said of a mailbox in our own session, as an event; None when it said nothing of it.
 

@@ -11,7 +11,7 @@ from enum import Enum
 
 from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.lazy import dataclass
-from bulkmail.model.quota import DAY, NO_QUOTA, Booking, Quota, Ramp
+from bulkmail.model.quota import DAY, NO_QUOTA, Quota, QuotaBooking, Ramp
 from bulkmail.model.rate import Rate
 from bulkmail.model.retry import PROVIDER_BACKOFF, RELAY_BACKOFF, Backoff, RetryPolicy
 from bulkmail.model.route import MailboxProviders
@@ -62,7 +62,7 @@ class Pace:
 
     @property
     def waits_for_all(self) -> bool:
-        """Whether the run goes on until nothing is deferred any more."""
+        """Whether the run continues until nothing is deferred any more."""
         return math.isinf(self.wait)
 
 
@@ -73,7 +73,7 @@ MOST_SHARES = 500  # who needs more than that needs no list of them
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class PlannedShare:
     """`count` recipients of a plan, the first of them to be written to at `at`, wall-clock seconds."""
 
     at: float
@@ -92,12 +92,12 @@ class Bounds:
     start: float | None = None
 
 
-def plan_shares(bounds: Bounds, bookings: Iterable[Booking], total: int, *, now: float) -> list[Share]:
+def plan_shares(bounds: Bounds, bookings: Iterable[QuotaBooking], total: int, *, now: float) -> list[PlannedShare]:
     """When how many of `total` recipients go out, if all are accepted and nothing else is sent from the account.
 
     The shares are in order of time and never more than `total`; fewer when 500 shares do not hold them.
     """
-    booked, shares, left = list(bookings), list[Share](), total
+    booked, shares, left = list(bookings), list[PlannedShare](), total
     at = now if bounds.start is None else max(now, bounds.start)
     began_at = bounds.ramp_began_at
     closes_at: float | None = at  # asked for again only when it has passed: it is the costly question
@@ -111,8 +111,8 @@ def plan_shares(bounds: Bounds, bookings: Iterable[Booking], total: int, *, now:
         if count > 0:
             began_at = at if began_at is None else began_at
             took = count / bounds.per_second if bounds.per_second else 0.0
-            shares.append(Share(at, count))
-            booked.append(Booking(at + took, count))
+            shares.append(PlannedShare(at, count))
+            booked.append(QuotaBooking(at + took, count))
             left, at = left - count, at + took
             if not left or len(shares) == MOST_SHARES:
                 break
@@ -122,22 +122,24 @@ def plan_shares(bounds: Bounds, bookings: Iterable[Booking], total: int, *, now:
 
 
 def plan_demand(
-    bounds: Bounds, bookings: Iterable[Booking], demand: Iterable[tuple[float, int]], *, now: float
-) -> list[Share]:
+    bounds: Bounds, bookings: Iterable[QuotaBooking], demand: Iterable[tuple[float, int]], *, now: float
+) -> list[PlannedShare]:
     """As `plan_shares()`, for recipients that may be sent to from a time of their own on: (time, number), in order."""
-    booked, shares = list(bookings), list[Share]()
+    booked, shares = list(bookings), list[PlannedShare]()
     start = bounds.start or now
     for at, count in demand:
         begins = max(at, start, shares[-1].at if shares else start)
         found = plan_shares(replace(bounds, start=begins), booked, count, now=now)
         shares += found
-        booked += [Booking(share.at, share.count) for share in found]
+        booked += [QuotaBooking(share.at, share.count) for share in found]
         if len(shares) >= MOST_SHARES:
             break
     return shares[:MOST_SHARES]
 
 
-def _fits(bounds: Bounds, booked: list[Booking], at: float, *, began_at: float, closes_at: float | None) -> int | None:
+def _fits(
+    bounds: Bounds, booked: list[QuotaBooking], at: float, *, began_at: float, closes_at: float | None
+) -> int | None:
     """How many may go from `at` on without a pause; None for all."""
     fits = [] if (free := bounds.quota.free(booked, at)) is None else [free]
     if bounds.ramp:
@@ -149,7 +151,7 @@ def _fits(bounds: Bounds, booked: list[Booking], at: float, *, began_at: float, 
     return min(fits) if fits else None
 
 
-def _next(bounds: Bounds, booked: list[Booking], at: float, *, began_at: float) -> float:
+def _next(bounds: Bounds, booked: list[QuotaBooking], at: float, *, began_at: float) -> float:
     """The next instant after `at` at which quota or ramp may allow more."""
     opens = bounds.quota.opens_at(booked, at)
     if opens <= at and bounds.ramp:
@@ -157,7 +159,9 @@ def _next(bounds: Bounds, booked: list[Booking], at: float, *, began_at: float) 
     return max(opens, at + 1e-3)
 
 
-def say_plan(shares: Sequence[Share], *, total: int, now: float, zone: tzinfo | None = None, days: int = 4) -> str:
+def say_plan(
+    shares: Sequence[PlannedShare], *, total: int, now: float, zone: tzinfo | None = None, days: int = 4
+) -> str:
     """`"2,000 today, 2,000 tomorrow, 347 on Monday"`; what is after `days` of them, `"12,000 more until 3 December"`.
 
     What of `total` the shares do not hold is said to go later.  `zone` None is this machine's.

@@ -21,7 +21,7 @@ _LIMIT = lazy_pattern(
 
 
 @dataclass(frozen=True, slots=True)
-class Booking:
+class QuotaBooking:
     """`count` recipients written to at `at`, wall-clock seconds."""
 
     at: float
@@ -51,7 +51,7 @@ class Quota:
         """What keeps both."""
         return Quota(_lower(self.per_hour, other.per_hour), _lower(self.per_day, other.per_day))
 
-    def free(self, bookings: Iterable[Booking], now: float) -> int | None:
+    def free(self, bookings: Iterable[QuotaBooking], now: float) -> int | None:
         """How many recipients may be written to now; None when there is no limit.
 
         Bookings later than `now` count as well: they are reserved, or the clock was set back.
@@ -64,7 +64,7 @@ class Quota:
             for span, limit in self.limits
         )
 
-    def opens_at(self, bookings: Iterable[Booking], now: float, *, wanted: int = 1) -> float:
+    def opens_at(self, bookings: Iterable[QuotaBooking], now: float, *, wanted: int = 1) -> float:
         """When `wanted` recipients may be written to, `now` or later, if there are no other bookings until then.
 
         More than a window ever holds are wanted as if they were what it holds.

@@ -263,7 +263,7 @@ IN_VAIN = 2  # times in a row that the rate was lowered and the same share was t
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ComplaintShare:
     """How much is taken between two complaints.
 
     A server that refuses every fourth message at any rate refuses no less of them at a lower one: then the rate stays,
@@ -276,17 +276,17 @@ class Share:
     in_vain: int = 0
     since: float = -math.inf
 
-    def take(self, count: int = 1) -> Share:
+    def take(self, count: int = 1) -> ComplaintShare:
         """`count` more were taken."""
         return replace(self, taken=self.taken + count)
 
-    def complain(self, now: float) -> Share:
+    def complain(self, now: float) -> ComplaintShare:
         """One more was refused.  Those within 2 s are one complaint."""
         if 0 <= now - self.since < COMPLAINTS_MERGED_WITHIN:
             return replace(self, refused=self.refused + 1)
         share = self.taken / (self.taken + self.refused + 1)
         is_same = MOSTLY[0] <= share < MOSTLY[1] and abs(share - self.last) <= 0.1
-        return Share(last=share, in_vain=self.in_vain + 1 if is_same else 0, since=now)
+        return ComplaintShare(last=share, in_vain=self.in_vain + 1 if is_same else 0, since=now)
 
     @property
     def is_in_vain(self) -> bool:

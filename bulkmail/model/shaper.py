@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.outcome import Effect, Fault, Outcome, Reply, Scope, Verdict
-from bulkmail.model.rate import AdaptiveRate, ConcurrencyLimit, Meter, Rate, RateLimiter, Share
+from bulkmail.model.rate import AdaptiveRate, ComplaintShare, ConcurrencyLimit, Meter, Rate, RateLimiter
 from bulkmail.model.retry import PROVIDER_BACKOFF, RELAY_BACKOFF, Backoff, asked_until, asked_wait
 from bulkmail.model.route import MailboxProviders
 from bulkmail.model.timing import (
@@ -216,7 +216,7 @@ class _State:
         self.concurrency = ConcurrencyLimit(connections)
         self.hold = NO_HOLD
         self.meter = Meter()
-        self.share = Share()
+        self.share = ComplaintShare()
         self.long_meter = Meter(60.0)
         self.turned_at = -math.inf
         self.times = self.in_row = 0

@@ -151,7 +151,7 @@ def stands(earlier: Status, later: Status) -> bool:
     return earlier in _FINAL and not later.is_eligible
 
 
-class Rows(Set[int]):
+class RowSet(Set[int]):
     """Numbers of rows, a bit for each."""
 
     def __init__(self) -> None:
@@ -211,7 +211,7 @@ class Passes:
                     held = held // (several * _STATUSES) * several * _STATUSES + held % _STATUSES
                 holder[recipient] = held + number * _STATUSES
         last = len(passes) - 1
-        self._rows = [Rows() for _ in passes]
+        self._rows = [RowSet() for _ in passes]
         by_status: Counter[Status] = Counter()
         by_copies: Counter[Status] = Counter()
         for held in holder.values():

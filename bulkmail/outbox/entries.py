@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Attempt
+from bulkmail.model.delivery import AttemptResult
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.feedback_event import CameBack
 from bulkmail.model.lazy import dataclass
@@ -240,7 +240,7 @@ def decode_campaign(data: bytes) -> Campaign:
     return msgspec.msgpack.decode(data, type=Campaign)
 
 
-def attempt_columns(attempt: Attempt) -> tuple[object, ...]:
+def attempt_columns(attempt: AttemptResult) -> tuple[object, ...]:
     """The columns of the table `attempt` behind `delivery`."""
     event, verdict = attempt.event, attempt.verdict
     ended: tuple[object, ...]

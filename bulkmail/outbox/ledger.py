@@ -18,7 +18,7 @@ import anyio.to_thread
 
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.lazy import dataclass
-from bulkmail.model.quota import DAY, NO_QUOTA, Booking, Quota, QuotaCredit, Ramp
+from bulkmail.model.quota import DAY, NO_QUOTA, Quota, QuotaBooking, QuotaCredit, Ramp
 from bulkmail.model.relay import Relay
 from bulkmail.model.timing import Hold
 from bulkmail.outbox.lock import refuse_network
@@ -176,7 +176,7 @@ class Ledger:
         with self._writing() as connection:
             connection.execute("DELETE FROM pause")
 
-    def bookings(self, now: float) -> list[Booking]:
+    def bookings(self, now: float) -> list[QuotaBooking]:
         """What counts towards the quotas, by time: the last day's, and what is reserved."""
         with self._writing() as connection:
             _heal(connection, now)
@@ -282,11 +282,11 @@ def _spend(connection: sqlite3.Connection, at: float, count: int) -> None:
         )
 
 
-def _bookings(connection: sqlite3.Connection, now: float) -> list[Booking]:
+def _bookings(connection: sqlite3.Connection, now: float) -> list[QuotaBooking]:
     rows = connection.execute(
         "SELECT at, count FROM spent WHERE at > ? UNION ALL SELECT until, count FROM reserved ORDER BY 1", (now - DAY,)
     )
-    return [Booking(float(at), count) for at, count in rows]
+    return [QuotaBooking(float(at), count) for at, count in rows]
 
 
 def _pause(connection: sqlite3.Connection, now: float) -> Hold | None:

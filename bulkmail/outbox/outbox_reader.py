@@ -17,17 +17,18 @@ from typing import Any, Self
 import msgspec
 
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Attempt, Delivery, Job
+from bulkmail.model.delivery import AttemptResult, Delivery, Job
 from bulkmail.model.outcome import Outcome, Reason, Reply, Scope, Stage, Verdict
 from bulkmail.model.recipient import Address, Place, RowFields
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import RowStatus, Status, Tally
-from bulkmail.outbox import addresses, jobs, sqlite_file
-from bulkmail.outbox.addresses import FoundDelivery, Try, rows_to, rows_with
+from bulkmail.outbox import jobs, lookup, sqlite_file
 from bulkmail.outbox.entries import IS_COPY, STATUS_OF, AcceptedRow, AttemptRecord, PathRecord, RowRecord, decode_fields
 from bulkmail.outbox.lock import holder
+from bulkmail.outbox.lookup import FoundDelivery, Try, rows_to, rows_with
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.run_header import MESSAGES_DELIVERY, by_row, has_copies, read_header, read_tally
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.outbox.sqlite_file import Moment, noticing_damage
 from bulkmail.outbox.turns import Overlay, Turns
 
@@ -115,7 +116,7 @@ class OutboxReader:
     is how many deliveries crashes have left in doubt, `recovered_at` when the last of them was noticed.
     """
 
-    def __init__(self, opened: sqlite_file.Store, *, owns: bool) -> None:
+    def __init__(self, opened: sqlite_file.OutboxFile, *, owns: bool) -> None:
         """For `open()` and `over()` only."""
         self._store = opened
         self._owns = owns
@@ -124,9 +125,9 @@ class OutboxReader:
             header = read_header(connection, opened.name)
         self.run_id: str = header.run_id
         self.campaign: Campaign | None = header.campaign
-        self.settings: dict[str, str] = dict(header.settings)
+        self.info: RunInfo = header.info
         self.is_loaded: bool = header.loaded_at is not None
-        self.is_rehearsal: bool = header.is_rehearsal
+        self.is_rehearsal: bool = header.info.is_rehearsal
         self.created_at: float = header.created_at
         self.started_at: float | None = header.started_at
         self.ended_at: float | None = header.ended_at
@@ -289,7 +290,7 @@ class OutboxReader:
             unfolded = self._overlay(connection).attempts(connection)
         yield from unfolded
 
-    def refusals(self) -> Iterator[tuple[Delivery, Attempt]]:
+    def refusals(self) -> Iterator[tuple[Delivery, AttemptResult]]:
         """What failed because of its recipient, by a server's word, with its last try as it was judged.
 
         A try whose reason has a label of its own is passed over: it says nothing about a mailbox.
@@ -300,7 +301,7 @@ class OutboxReader:
                 continue
             with noticing_damage(self.name):
                 verdict = Verdict(Outcome(outcome), Scope.RECIPIENT, Reason(reason))
-                attempt = Attempt(at, took, relay, Reply(Stage(stage), code, enhanced, text), verdict)
+                attempt = AttemptResult(at, took, relay, Reply(Stage(stage), code, enhanced, text), verdict)
                 found = Delivery(number, row, path, STATUS_OF[status], tries=tries), attempt
             yield found
 
@@ -321,10 +322,10 @@ class OutboxReader:
             overlay = self._overlay(connection)
             numbers = {*numbers, *overlay.deliveries_with(message_ids)}
             for each in chain(
-                addresses.by_numbers(connection, numbers) if numbers else (),
-                addresses.by_rows(connection, rows) if rows else (),
-                addresses.by_message_ids(connection, message_ids) if message_ids else (),
-                addresses.by_paths(connection, paths) if paths else (),
+                lookup.by_numbers(connection, numbers) if numbers else (),
+                lookup.by_rows(connection, rows) if rows else (),
+                lookup.by_message_ids(connection, message_ids) if message_ids else (),
+                lookup.by_paths(connection, paths) if paths else (),
             ):
                 found[each.id] = overlay.found(each)
         return list(found.values())
@@ -362,7 +363,7 @@ class OutboxReader:
         Also the id to go on behind; 0 at the end.
         """
         with self._store.reading() as connection, noticing_damage(self.name):
-            found = addresses.find_page(connection, after=after, status=status, address=address, limit=limit)
+            found = lookup.find_page(connection, after=after, status=status, address=address, limit=limit)
         rows = list(dict.fromkeys(row for _, row in found))
         return self.records(rows), found[-1][0] if len(found) == limit else 0
 
@@ -377,12 +378,12 @@ class OutboxReader:
     def tries_after(self, after: int, limit: int) -> list[Try]:
         """The tries behind the id `after`, in the order in which they ended, without those that are not folded yet."""
         with self._store.reading() as connection, noticing_damage(self.name):
-            return msgspec.convert(addresses.tries_after(connection, after, limit), list[Try])
+            return msgspec.convert(lookup.tries_after(connection, after, limit), list[Try])
 
     def tries_of(self, row: int) -> list[Try]:
         """The tries of a row and of its copies, in the order in which they ended."""
         with self._store.reading() as connection, noticing_damage(self.name):
-            return msgspec.convert(addresses.tries_of(connection, row), list[Try])
+            return msgspec.convert(lookup.tries_of(connection, row), list[Try])
 
     def reached(self) -> Iterator[str]:
         """`Address.key` of each recipient who has the message, or may have it (in doubt); of a rehearsal, none."""

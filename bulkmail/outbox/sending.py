@@ -47,7 +47,7 @@ class OutboxStore:
         self._after: defaultdict[int, int] = defaultdict(int)  # by lane: what was never tried is behind this id
         self._failure: BaseException | None = None
         self._folding: asyncio.TimerHandle | None = None
-        self._writer: _Writer | None = None
+        self._writer: _DiskThread | None = None
 
     @property
     def eligible(self) -> int:
@@ -106,7 +106,7 @@ class OutboxStore:
         """Records all entries or none, and raises `OutboxError` for one that may not follow what is stored."""
         if self._outbox.durability is Durability.POWER:
             if self._writer is None:
-                self._writer = _Writer(self._record)
+                self._writer = _DiskThread(self._record)
             return self._writer.write(entries, self._recorded)
         if self._failure is not None:
             raise self._failure
@@ -178,7 +178,7 @@ def _no_matter(entries: Sequence[Written | Fold]) -> None:
     """Nothing hangs on when that was."""
 
 
-class _Writer:
+class _DiskThread:
     """The thread that waits for the disk."""
 
     def __init__(self, record: Callable[[_Entries], None]) -> None:

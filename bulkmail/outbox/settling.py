@@ -9,7 +9,7 @@ from itertools import product
 from typing import NamedTuple, NoReturn
 
 from bulkmail.model.delivery import (
-    Attempt,
+    AttemptResult,
     Delivery,
     Invalidation,
     Job,
@@ -26,8 +26,8 @@ from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.tally import Status
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.entries import STATUS_OF, Doubtful, Fold, attempt_columns, storable
-from bulkmail.outbox.sqlite_file import Store, explained
-from bulkmail.outbox.turns import APPEND, FOLD, Accepted, Marked, Outcome, Released, Turns, encode_entries
+from bulkmail.outbox.sqlite_file import OutboxFile, explained
+from bulkmail.outbox.turns import APPEND, FOLD, Accepted, Marked, MarkedAcceptance, Released, Turns, encode_entries
 
 # -- What a person may decide about rows that sending is through with, or should be.
 
@@ -217,7 +217,7 @@ class Settler:
             self._turns = Turns.read(connection)
         return self._turns
 
-    def append(self, store: Store, entries: Sequence[Written | Fold], *, now: float) -> Collection[int] | None:
+    def append(self, store: OutboxFile, entries: Sequence[Written | Fold], *, now: float) -> Collection[int] | None:
         """What `write()` does of plain entries that need no fold, in a single statement, which is a transaction.
 
         Plain are marks of deliveries never tried, and acceptances of those that the journal has marked.  Returns the
@@ -229,7 +229,7 @@ class Settler:
         marks = turns.marks
         new: list[Marked | Released | Accepted] = []
         marked: list[Marked] = []
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, MarkedAcceptance] = {}
         for entry in entries:
             if entry.__class__ is Mark:
                 number, message_id = entry.delivery_id, entry.message_id
@@ -245,7 +245,7 @@ class Settler:
                 if number not in marks or entry.delivery.status is not Status.ACCEPTED:
                     return None
                 accepted = _accepted(entry.attempt, number)
-                outcomes[number] = Outcome(marks[number], accepted)
+                outcomes[number] = MarkedAcceptance(marks[number], accepted)
                 new.append(accepted)
             else:
                 return None
@@ -274,7 +274,7 @@ class Settler:
                 mark = turns.marks.pop(number, None)
                 if mark is not None and entry.delivery.status is Status.ACCEPTED:
                     accepted = _accepted(entry.attempt, number)
-                    turns.outcomes[number] = Outcome(mark, accepted)
+                    turns.outcomes[number] = MarkedAcceptance(mark, accepted)
                     new.append(accepted)
                     self._statuses.pop(number, None)
                     changes.append(Change(number, entry.delivery.row, Status.PENDING, Status.ACCEPTED))
@@ -384,7 +384,9 @@ class Settler:
         settlements = []
         for number, row, path, status, attempts, tries, due_at, first_at, ending_at, ending_relay in marked:
             fault = Fault(Stage.END, Breakage.STOPPED, "bulkmail was ended before the server’s answer came")
-            attempt = Attempt(at=ending_at, took=0.0, relay=ending_relay or relay, event=fault, verdict=judge(fault))
+            attempt = AttemptResult(
+                at=ending_at, took=0.0, relay=ending_relay or relay, event=fault, verdict=judge(fault)
+            )
             delivery = Delivery(number, row, path, STATUS_OF[status], attempts, tries, due_at, first_at)
             settlements.append(Settlement(settle(delivery, attempt, RetryPolicy(), jitter=0.0), attempt))
         self.write(connection, settlements, now=now)
@@ -397,7 +399,7 @@ def _last_attempt(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0])
 
 
-def _accepted(attempt: Attempt, number: int) -> Accepted:
+def _accepted(attempt: AttemptResult, number: int) -> Accepted:
     reply = attempt.event
     assert isinstance(reply, Reply)  # noqa: S101 - nothing else accepts a message
     relay, enhanced, text = attempt.relay, reply.enhanced, reply.text

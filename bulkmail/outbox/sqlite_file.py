@@ -107,7 +107,7 @@ def _expected() -> dict[str, frozenset[str]]:
 
 
 APPLICATION_ID = 0x626D6F62  # "bmob", at byte 68 of the file; file(1) and we tell our files from others' by it
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _CACHE_KB = 4096
 # The loop waits while a checkpoint copies pages and syncs twice.  Few, larger ones cost less in all, because a page
 # that was written in many commits is copied once; 16 MB is what a laptop's disk takes in a tenth of a second.
@@ -115,7 +115,7 @@ _CHECKPOINT_PAGES = 4000
 _BUSY_SECONDS = 5.0  # a reader of a finished file keeps us from going back to WAL
 
 
-class Store:
+class OutboxFile:
     """A connection, the lock that lets one thread use it at a time, and the name that errors call it by.
 
     Every use is inside `with store.reading()` or `with store.writing()`.
@@ -168,7 +168,7 @@ class _Access:
 
     __slots__ = ("_store", "_writes")
 
-    def __init__(self, store: Store, *, writes: bool) -> None:
+    def __init__(self, store: OutboxFile, *, writes: bool) -> None:
         self._store = store
         self._writes = writes
 
@@ -256,7 +256,7 @@ def statements(resource: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def connect(path: Path | None, *, writes: bool = True) -> Store:
+def connect(path: Path | None, *, writes: bool = True) -> OutboxFile:
     """The existing file, or memory.  Raises `OutboxError`, also for a database that is not an outbox of ours."""
     name = str(path) if path else "the outbox in memory"
     target = f"{path.as_uri()}?mode={'rw' if writes else 'ro'}" if path else ":memory:"
@@ -267,7 +267,7 @@ def connect(path: Path | None, *, writes: bool = True) -> Store:
         )
     except sqlite3.Error as error:
         raise explained(error, name) from error
-    return Store(connection, path)
+    return OutboxFile(connection, path)
 
 
 def put_in_order(path: Path) -> None:
@@ -285,7 +285,7 @@ def put_in_order(path: Path) -> None:
         opened.close()
 
 
-def check_identity(store: Store) -> None:
+def check_identity(store: OutboxFile) -> None:
     """Raises `OutboxError` unless the file is an outbox that this version can read."""
     with store.reading() as connection:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -309,7 +309,7 @@ def check_identity(store: Store) -> None:
         check_shape(connection, store.name)
 
 
-def tune(store: Store, durability: Durability) -> None:
+def tune(store: OutboxFile, durability: Durability) -> None:
     """WAL, and syncs as `durability` wants them."""
     with store.reading() as connection:
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
@@ -329,7 +329,7 @@ def tune(store: Store, durability: Durability) -> None:
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
 
 
-def lay_down(store: Store, fill: Callable[[sqlite3.Connection], None]) -> None:
+def lay_down(store: OutboxFile, fill: Callable[[sqlite3.Connection], None]) -> None:
     """The tables and what `fill` puts into them, in one transaction."""
     with store.writing() as connection:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

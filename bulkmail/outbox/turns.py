@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.tally import Status, Tally
-from bulkmail.outbox.addresses import FoundDelivery
 from bulkmail.outbox.entries import IS_COPY, AttemptRecord
+from bulkmail.outbox.lookup import FoundDelivery
 
 # -- The journal of turns: what most messages leave behind is one row a commit, folded into the tables by the hundred.
 #
@@ -77,7 +77,7 @@ encode_entries = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Entry]).decode
 
 
-class Outcome(NamedTuple):
+class MarkedAcceptance(NamedTuple):
     """An acceptance with the mark that it answers."""
 
     mark: Marked
@@ -93,7 +93,7 @@ class Turns:
 
     def __init__(self) -> None:
         self.marks: dict[int, Marked] = {}
-        self.outcomes: dict[int, Outcome] = {}
+        self.outcomes: dict[int, MarkedAcceptance] = {}
 
     @classmethod
     def read(cls, connection: sqlite3.Connection) -> Turns:
@@ -112,7 +112,7 @@ class Turns:
             if isinstance(entry, Marked):
                 self.marks[entry.id] = entry
             elif isinstance(entry, Accepted):
-                self.outcomes[entry.id] = Outcome(self.marks.pop(entry.id), entry)
+                self.outcomes[entry.id] = MarkedAcceptance(self.marks.pop(entry.id), entry)
             else:
                 self.marks.pop(entry.id, None)
 
@@ -196,7 +196,7 @@ class Overlay:
         return bool(self._outcomes)
 
     @property
-    def accepted(self) -> Mapping[int, Outcome]:
+    def accepted(self) -> Mapping[int, MarkedAcceptance]:
         """The acceptances that the tables do not know of, by delivery, in their order."""
         return self._outcomes
 
@@ -250,7 +250,7 @@ class Overlay:
             first_at=mark.first_at,
         )
 
-    def _with_rows(self, connection: sqlite3.Connection) -> list[tuple[Outcome, tuple[int, str, str]]]:
+    def _with_rows(self, connection: sqlite3.Connection) -> list[tuple[MarkedAcceptance, tuple[int, str, str]]]:
         return [(each, connection.execute(_ROW, (number,)).fetchone()) for number, each in self._outcomes.items()]
 
     def laid_over(self, columns: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from bulkmail.recipients.given import plain_row
 from bulkmail.recipients.list_reading import ListOptions, Reading
 from bulkmail.recipients.sheet_bounds import bounded
 from bulkmail.recipients.sheets import MAGIC, SUFFIXES
-from bulkmail.recipients.streams import Opened, list_errors, mark, open_bytes
+from bulkmail.recipients.streams import OpenedList, list_errors, mark, open_bytes
 
 __all__ = ["ListOptions", "RecipientList", "from_rows", "open_list"]
 
@@ -45,7 +45,7 @@ class RecipientList:
     several columns have, each with what all but the first are called instead.
     """
 
-    def __init__(self, opened: Opened, reading: Reading, reader: Reader) -> None:
+    def __init__(self, opened: OpenedList, reading: Reading, reader: Reader) -> None:
         self.name = reading.name
         self.columns = reader.columns
         self.notices = reading.notices
@@ -101,7 +101,7 @@ def open_list(source: str | os.PathLike[str], options: ListOptions = ListOptions
     return read_list(opened, Reading(opened.name, options))
 
 
-def read_list(opened: Opened, reading: Reading) -> RecipientList:
+def read_list(opened: OpenedList, reading: Reading) -> RecipientList:
     """The same from bytes that are open already; they are closed if that fails."""
     try:
         with list_errors(reading.name):
@@ -134,7 +134,7 @@ def from_plain(rows: Iterable[object], options: ListOptions, *, name: str) -> It
     return ObjectRows(Reading(name, options)).rows(enumerate(rows, 1))
 
 
-def _reader(opened: Opened, reading: Reading) -> Reader:
+def _reader(opened: OpenedList, reading: Reading) -> Reader:
     sample = opened.stream.read(_SAMPLE_BYTES)
     opened.stream.seek(0)
     read = _sheet if sample.startswith(MAGIC) else FORMATS.get(opened.suffix)
@@ -167,13 +167,13 @@ def _reader(opened: Opened, reading: Reading) -> Reader:
     return CsvReader(opened.stream, reading, is_tsv=opened.suffix == ".tsv")
 
 
-def _sheet(opened: Opened, reading: Reading) -> Reader:
+def _sheet(opened: OpenedList, reading: Reading) -> Reader:
     from bulkmail.recipients.xlsx import SheetReader  # late, as all but CSV: a run reads one format
 
     return SheetReader(opened, reading)
 
 
-FORMATS: dict[str, Callable[[Opened, Reading], Reader]] = dict.fromkeys(SUFFIXES, _sheet)
+FORMATS: dict[str, Callable[[OpenedList, Reading], Reader]] = dict.fromkeys(SUFFIXES, _sheet)
 """Formats that only the name of a file tells, by its suffix; a new one is a module with a reader and a line here."""
 
 

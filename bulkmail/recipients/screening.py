@@ -21,7 +21,7 @@ from bulkmail.recipients.hints import is_mailbox
 from bulkmail.recipients.list_reading import ListOptions, Reading
 from bulkmail.recipients.list_source import read_list
 from bulkmail.recipients.sheets import SUFFIXES
-from bulkmail.recipients.streams import Opened, choose, list_errors, open_bytes, open_text
+from bulkmail.recipients.streams import OpenedList, choose, list_errors, open_bytes, open_text
 
 _SAMPLE = 1 << 16
 _MOST_FAULTS = 20
@@ -172,7 +172,7 @@ class Suppression:
         self._names.append(name)
         return len(self._names) - 1
 
-    def _add_lines(self, opened: Opened) -> None:
+    def _add_lines(self, opened: OpenedList) -> None:
         encoding = choose(opened.stream, name=opened.name, wanted="", notices=self.notices)
         file = self._file(opened.name)
         number = 0
@@ -182,7 +182,7 @@ class Suppression:
                 if entry := _entry(line):
                     self._add_entry(entry, file, Place(opened.name, number))
 
-    def _add_list(self, opened: Opened) -> None:
+    def _add_list(self, opened: OpenedList) -> None:
         file = self._file(opened.name)
         rehearsed = 0
         others = dict[str, None]()
@@ -414,7 +414,7 @@ def entry_key(piece: str) -> str:
     return address.key
 
 
-def _is_plain(opened: Opened) -> bool:
+def _is_plain(opened: OpenedList) -> bool:
     """Whether the file is one address or domain a line, rather than a list with named columns."""
     if opened.suffix not in ("", ".txt", ".csv", ".tsv"):
         return opened.suffix not in (".json", ".jsonl", ".ndjson", *SUFFIXES)

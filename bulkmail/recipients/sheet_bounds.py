@@ -21,7 +21,7 @@ from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.recipients.columns import MOST_COLUMNS
 from bulkmail.recipients.fields import LONGEST_CELL, LONGEST_ROW, shown
 from bulkmail.recipients.list_reading import Reading
-from bulkmail.recipients.streams import Opened
+from bulkmail.recipients.streams import OpenedList
 from bulkmail.text import printable
 
 _PACKED = b"PK\x03\x04"
@@ -55,7 +55,7 @@ _STRINGS = lazy_pattern(r"xl/sharedStrings\.xml", re.IGNORECASE)
 _OTHERS = lazy_pattern(r"xl/(?:styles|workbook)\.xml|content\.xml", re.IGNORECASE)
 
 
-def bounded(opened: Opened, reading: Reading) -> Opened:
+def bounded(opened: OpenedList, reading: Reading) -> OpenedList:
     """The workbook to read: the same, or a copy of it without cells far outside of the list.  Other files stay.
 
     Raises `ListError` for one that is too large.  What is no workbook is left to those who read it.

@@ -27,7 +27,7 @@ _MOST_NEIGHBOURS = 10_000  # file names looked at for a "did you mean"
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedList:
     """A list's bytes.  `name` is as the user gave it and safe to print; `suffix` is lower-case, without `.gz`.
 
     `stream` is uncompressed, at its beginning, and can `seek(0)`.  `path` is empty unless it is a plain file's.
@@ -45,7 +45,7 @@ class Opened:
         self.beneath.close()
 
 
-def open_bytes(source: str | os.PathLike[str]) -> Opened:
+def open_bytes(source: str | os.PathLike[str]) -> OpenedList:
     """Opens a file, or standard input for `"-"`.  Raises `ListError` for what cannot be read at all."""
     path = os.fspath(source)
     if path == STANDARD_INPUT:
@@ -109,7 +109,7 @@ def _spooled(stream: IO[bytes]) -> IO[bytes]:
     return spool
 
 
-def _opened(name: str, *, suffix: str, beneath: IO[bytes], path: str) -> Opened:
+def _opened(name: str, *, suffix: str, beneath: IO[bytes], path: str) -> OpenedList:
     """The content shows whether it is compressed: browsers unpack a download and leave the name, or the reverse."""
     try:
         magic = beneath.read(2)
@@ -118,8 +118,8 @@ def _opened(name: str, *, suffix: str, beneath: IO[bytes], path: str) -> Opened:
         beneath.close()
         raise
     if magic == _GZIP:
-        return Opened(name, suffix, stream=cast(IO[bytes], gzip.GzipFile(fileobj=beneath)), beneath=beneath)
-    return Opened(name, suffix, stream=beneath, beneath=beneath, path=path)
+        return OpenedList(name, suffix, stream=cast(IO[bytes], gzip.GzipFile(fileobj=beneath)), beneath=beneath)
+    return OpenedList(name, suffix, stream=beneath, beneath=beneath, path=path)
 
 
 def _similar_names(path: str) -> str:

@@ -17,7 +17,7 @@ from bulkmail.recipients.rows_from_cells import CellRows
 from bulkmail.recipients.seen_cells import SeenRow, seen_cells
 from bulkmail.recipients.sheet_notes import is_open_document, read_notes
 from bulkmail.recipients.sheets import choose_sheet, say_sheet
-from bulkmail.recipients.streams import Opened
+from bulkmail.recipients.streams import OpenedList
 from bulkmail.text import printable
 
 _WHOLE = 1e21  # from here on a float is written with an exponent
@@ -26,7 +26,7 @@ _WHOLE = 1e21  # from here on a float is written with an exponent
 class SheetReader:
     """A list in a workbook: `columns` is known at once.  The sheet is in memory as a whole, as its format demands."""
 
-    def __init__(self, opened: Opened, reading: Reading) -> None:
+    def __init__(self, opened: OpenedList, reading: Reading) -> None:
         """Raises `ListError` for what is no workbook, and for a sheet without a usable header or without rows."""
         book = _Book(opened, reading)
         name = choose_sheet(book.visible, book.names, reading)
@@ -118,7 +118,7 @@ class _Book:
     Raises `ListError`, also from its methods, for what is no workbook that can be read.
     """
 
-    def __init__(self, opened: Opened, reading: Reading) -> None:
+    def __init__(self, opened: OpenedList, reading: Reading) -> None:
         try:
             import python_calamine  # it is an extra
         except ImportError:

@@ -20,7 +20,7 @@ from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.entries import PathRecord, RowRecord
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.row_words import Reasons, Variants, words
-from bulkmail.report.run_source import Pass, Run, Source
+from bulkmail.report.run_source import Pass, RunFacts, Source
 
 MOST_NAMED = 1_000  # rows in doubt that a report names; the CSV and JSON reports have all of them
 MOST_SHOWN = 20  # rows of each other status that need attention
@@ -101,7 +101,7 @@ class Report:
     an outbox alone.  `passes` are the runs of a campaign that was sent in several, oldest first.
     """
 
-    run: Run
+    run: RunFacts
     tally: Tally
     messages: Tally
     failed: list[tuple[str, int, str]]

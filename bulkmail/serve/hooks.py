@@ -9,10 +9,10 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
-from bulkmail.feedback.classify import Finding, classify
+from bulkmail.feedback.classify import NoticeMeaning, classify
+from bulkmail.feedback.feedback_report import FeedbackReport, Reported
 from bulkmail.feedback.matching import Arrived
-from bulkmail.feedback.notice import Notice
-from bulkmail.feedback.report import Report, Reported
+from bulkmail.feedback.notice import RecipientNotice
 from bulkmail.message.verp import FIELD
 from bulkmail.model.feedback_event import FeedbackKind
 
@@ -33,7 +33,7 @@ def arrived(provider: str, reported: dict[str, Any], body: bytes, *, now: float)
     try:
         reports = list(_READERS[provider](reported))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):  # not as the service documents it
-        reports = [Report(FeedbackKind.UNCLEAR)]
+        reports = [FeedbackReport(FeedbackKind.UNCLEAR)]
     digest = blake2b(body, digest_size=16).hexdigest()
     return [
         Arrived(f"{provider}:{digest}:{number}", report, body, f"webhook {provider}", now)
@@ -43,15 +43,15 @@ def arrived(provider: str, reported: dict[str, Any], body: bytes, *, now: float)
 
 def _report(
     kind: FeedbackKind,
-    addresses: Iterable[tuple[Notice, Finding]],
+    addresses: Iterable[tuple[RecipientNotice, NoticeMeaning]],
     *,
     ids: Iterable[object] = (),
     ours: Iterable[object] = (),
     at: object = None,
-) -> Report:
+) -> FeedbackReport:
     recipients = tuple(Reported(notice, finding) for notice, finding in list(addresses)[:MOST_RECIPIENTS])
     found = dict.fromkeys(_bracketed(str(each)) for each in ids if each)
-    return Report(
+    return FeedbackReport(
         recipients[0].finding.kind if recipients else kind,
         recipients,
         message_ids=tuple(found),
@@ -60,26 +60,26 @@ def _report(
     )
 
 
-def _of_kind(address: object, kind: FeedbackKind, reason: str) -> tuple[Notice, Finding]:
-    return Notice(_text(address)), Finding(kind, reason)
+def _of_kind(address: object, kind: FeedbackKind, reason: str) -> tuple[RecipientNotice, NoticeMeaning]:
+    return RecipientNotice(_text(address)), NoticeMeaning(kind, reason)
 
 
 def _bounce(
     address: object, *, status: object = "", words: object = "", is_permanent: bool, text: object = ""
-) -> tuple[Notice, Finding]:
+) -> tuple[RecipientNotice, NoticeMeaning]:
     """By the server's words and digits; where they say nothing, what the service calls permanent is still no proof that
     there is no such mailbox, and counts softly.
     """
-    notice = Notice(_text(address), status=_text(status), diagnostic=_text(words), text=_text(text))
+    notice = RecipientNotice(_text(address), status=_text(status), diagnostic=_text(words), text=_text(text))
     finding = classify(notice)
     if finding.kind is FeedbackKind.UNCLEAR:
-        finding = Finding(FeedbackKind.SOFT, "bounced", finding.code, finding.enhanced, finding.words)
+        finding = NoticeMeaning(FeedbackKind.SOFT, "bounced", finding.code, finding.enhanced, finding.words)
     if finding.kind is FeedbackKind.HARD and not is_permanent:
-        finding = Finding(FeedbackKind.SOFT, finding.reason, finding.code, finding.enhanced, finding.words)
+        finding = NoticeMeaning(FeedbackKind.SOFT, finding.reason, finding.code, finding.enhanced, finding.words)
     return notice, finding
 
 
-def _ses(reported: dict[str, Any]) -> Iterable[Report]:
+def _ses(reported: dict[str, Any]) -> Iterable[FeedbackReport]:
     if reported["Type"] != "Notification":
         return
     event = json.loads(reported["Message"])
@@ -115,10 +115,10 @@ def _ses(reported: dict[str, Any]) -> Iterable[Report]:
         ]
         yield _report(FeedbackKind.DELAYED, found, ids=ids, ours=ours)
     else:
-        yield Report(FeedbackKind.UNCLEAR)
+        yield FeedbackReport(FeedbackKind.UNCLEAR)
 
 
-def _mailgun(reported: dict[str, Any]) -> Iterable[Report]:
+def _mailgun(reported: dict[str, Any]) -> Iterable[FeedbackReport]:
     event = reported["event-data"]
     kind, address = str(event["event"]).lower(), event.get("recipient")
     if kind in _OF_NO_INTEREST:
@@ -142,10 +142,10 @@ def _mailgun(reported: dict[str, Any]) -> Iterable[Report]:
         meant = FeedbackKind.SPAM_COMPLAINT if kind == "complained" else FeedbackKind.UNSUBSCRIBE
         yield _report(meant, [_of_kind(address, meant, kind)], ids=ids, ours=ours, at=at)
     else:
-        yield Report(FeedbackKind.UNCLEAR)
+        yield FeedbackReport(FeedbackKind.UNCLEAR)
 
 
-def _postmark(reported: dict[str, Any]) -> Iterable[Report]:
+def _postmark(reported: dict[str, Any]) -> Iterable[FeedbackReport]:
     kind = str(reported["RecordType"]).lower()
     if kind in _OF_NO_INTEREST:
         return
@@ -166,10 +166,10 @@ def _postmark(reported: dict[str, Any]) -> Iterable[Report]:
         meant = FeedbackKind.SPAM_COMPLAINT
         yield _report(meant, [_of_kind(reported["Email"], meant, "complaint")], ids=ids, ours=ours, at=at)
     else:
-        yield Report(FeedbackKind.UNCLEAR)
+        yield FeedbackReport(FeedbackKind.UNCLEAR)
 
 
-def _standard(reported: dict[str, Any]) -> Iterable[Report]:
+def _standard(reported: dict[str, Any]) -> Iterable[FeedbackReport]:
     kind, data = str(reported["type"]).lower(), reported["data"]
     if kind in _OF_NO_INTEREST:
         return
@@ -190,10 +190,10 @@ def _standard(reported: dict[str, Any]) -> Iterable[Report]:
         meant = FeedbackKind.SPAM_COMPLAINT if kind == "email.complained" else FeedbackKind.UNSUBSCRIBE
         yield _report(meant, [_of_kind(each, meant, kind[6:]) for each in addresses], ids=ids, ours=ours, at=at)
     else:
-        yield Report(FeedbackKind.UNCLEAR)
+        yield FeedbackReport(FeedbackKind.UNCLEAR)
 
 
-_READERS: dict[str, Callable[[dict[str, Any]], Iterable[Report]]] = {
+_READERS: dict[str, Callable[[dict[str, Any]], Iterable[FeedbackReport]]] = {
     "ses": _ses,
     "mailgun": _mailgun,
     "postmark": _postmark,

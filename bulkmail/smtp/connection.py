@@ -24,7 +24,7 @@ _LONGEST_LEFTOVER = 262_144  # bytes read from a dead connection at the most
 More = Callable[[], Transfer | None]
 
 
-class Connection(asyncio.BufferedProtocol):
+class SmtpConnection(asyncio.BufferedProtocol):
     """A connection past greeting, TLS and login, until its end.  Never a reply booked to another message than its own.
 
     All work is done where bytes arrive: there the next message is requested, and there its owner learns what a message

@@ -46,7 +46,7 @@ class Terms:
     is_lmtp: bool = False
 
 
-class Trial(Enum):
+class Probing(Enum):
     """What is known of a relay that offers CHUNKING: whether it swallows a chunk that it refuses."""
 
     UNTRIED = "untried"
@@ -104,7 +104,7 @@ class Closed:
     refusals: int = 0
 
 
-class Window:
+class DeepWindow:
     """How many whole messages may be under way in DEEP mode: more while all goes well, fewer after refusals.
 
     Exim ends a session, with 554, at the eleventh command that brings no mail forward (smtp_accept_max_nonmail); only
@@ -162,7 +162,7 @@ class PeerPolicy:
         self.depth = depth
         self.is_plain = is_plain
         self.crosses_ends = depth > 1
-        self.trial = Trial.UNTRIED
+        self.trial = Probing.UNTRIED
         self.bearable_refusals = math.inf  # in a row, before a session ends
         self._notify = notify
         self._takes_dsn = True
@@ -181,19 +181,19 @@ class PeerPolicy:
         """How to begin with a session that offers these extensions."""
         if self.is_plain or not capabilities.pipelining:
             return Mode.PLAIN
-        if not capabilities.chunking or is_lmtp or self.trial is Trial.FAILED:
+        if not capabilities.chunking or is_lmtp or self.trial is Probing.FAILED:
             return Mode.PIPELINING
         return Mode.DEEP if self.depth > 1 else Mode.CHUNKING
 
     def may_go_deep(self, capabilities: Capabilities) -> bool:
         """Whether a server that offers these is known to swallow what it refuses."""
-        return self.trial is Trial.PASSED and self._passed_with == capabilities
+        return self.trial is Probing.PASSED and self._passed_with == capabilities
 
     # What the sessions teach.
 
     def passed(self, capabilities: Capabilities) -> None:
         """A server that offers these swallows what it refuses."""
-        self.trial, self._passed_with = Trial.PASSED, capabilities
+        self.trial, self._passed_with = Probing.PASSED, capabilities
 
     def refused_dsn(self, peer: str, words: str) -> None:
         """It refused a parameter of DSN in these words, although it had offered DSN."""

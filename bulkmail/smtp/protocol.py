@@ -14,7 +14,7 @@ from itertools import chain
 
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage, make_acceptance, make_reply
 from bulkmail.model.quantities import say_duration
-from bulkmail.smtp.peer_policy import Closed, CloseReason, Mode, PeerPolicy, SessionState, Terms, Trial, Window
+from bulkmail.smtp.peer_policy import Closed, CloseReason, DeepWindow, Mode, PeerPolicy, Probing, SessionState, Terms
 from bulkmail.smtp.replies import RawReply, ReplyClass, ReplyError, ReplyParser, is_acceptance, is_go_ahead, is_turn
 from bulkmail.smtp.transaction import (
     CHUNK_END,
@@ -81,7 +81,7 @@ class Protocol:
         self.closed: Closed | None = None
         self.begun = 0  # messages
         self.refusals = 0  # of recipients, one after the other
-        self.window = Window(self.policy.depth)
+        self.window = DeepWindow(self.policy.depth)
         self._wants_deep = terms.mode is _DEEP and not self.policy.may_go_deep(terms.capabilities)
         self.mode: Mode = _PIPELINING if self._wants_deep else terms.mode
         self._parser = ReplyParser(secrets)
@@ -223,7 +223,7 @@ class Protocol:
             return
         kind, words = why.breakage, what if why is CloseReason.STOPPED else f"{self.peer} {what}"
         if self.state is _PROBING:  # whatever ended it: the question is not worth another session
-            self.policy.trial = Trial.UNTRIED if why is CloseReason.STOPPED else Trial.FAILED
+            self.policy.trial = Probing.UNTRIED if why is CloseReason.STOPPED else Probing.FAILED
             why = why if why is CloseReason.STOPPED else CloseReason.PROBED
         self.state, self.closed = _CLOSED, Closed(why, words, self.mode, self.refusals)
         self._expected.clear()
@@ -295,7 +295,7 @@ class Protocol:
         """The envelope of another message, if one may be begun and there is one."""
         if len(self.flight) >= self._limit() or (self._expected and not self.flight):
             return None
-        may_change = self._wants_deep and self.policy.trial in (Trial.UNTRIED, Trial.PASSED)
+        may_change = self._wants_deep and self.policy.trial in (Probing.UNTRIED, Probing.PASSED)
         if may_change and self.flight:  # only between two messages
             return None
         if self._waiting:
@@ -310,9 +310,9 @@ class Protocol:
             return b"QUIT\r\n"
         if may_change and self._has_carried:
             self._wants_deep = False
-            if self.policy.trial is Trial.UNTRIED:
+            if self.policy.trial is Probing.UNTRIED:
                 self._waiting.appendleft(transfer)
-                self.policy.trial, self.state = Trial.UNDER_WAY, _PROBING
+                self.policy.trial, self.state = Probing.UNDER_WAY, _PROBING
                 self._expected += [(_PROBE, None), (_FENCE, None)]
                 return PROBE
             if self.policy.may_go_deep(self.terms.capabilities):
@@ -444,16 +444,16 @@ class Protocol:
 
     def _on_fence(self, step: Step, transfer: None, reply: RawReply) -> None:
         self.state = _OPEN
-        if self.policy.trial is Trial.UNDER_WAY:
+        if self.policy.trial is Probing.UNDER_WAY:
             self.policy.passed(self.terms.capabilities)
             self.mode = _DEEP
 
     def _on_refused_fence(self, step: Step, transfer: None, reply: RawReply) -> None:
-        if self.policy.trial is not Trial.UNDER_WAY:
+        if self.policy.trial is not Probing.UNDER_WAY:
             self._break(f"answered {step.words} with {reply.code}")
             return
         # It read the chunk as a command.  The answer to RSET is still to come.
-        self.policy.trial = Trial.FAILED
+        self.policy.trial = Probing.FAILED
         self._expected.appendleft((_FENCE, None))
 
     def _on_reset(self, step: Step, transfer: Transfer, reply: RawReply) -> None:

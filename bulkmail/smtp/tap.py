@@ -40,7 +40,7 @@ def escaped(data: bytes, size: int | None = None) -> str:
     return text
 
 
-class _Lines:
+class _LineCutter:
     """Bytes of one direction cut into lines, however they come; of each only its beginning is kept."""
 
     def __init__(self) -> None:
@@ -144,8 +144,8 @@ class Tap:
     def __init__(self, show: Show, *, secrets: Iterable[str] = (), username: str = "") -> None:
         self._show = show
         self._secrets = _Secrets(secrets, username)
-        self._ours = _Lines()
-        self._theirs = _Lines()
+        self._ours = _LineCutter()
+        self._theirs = _LineCutter()
         self._kind = _Kind.COMMANDS
         self._wants_data = False  # DATA was said and no 354 has come
         self._left = 0  # bytes of the chunk that are still to come

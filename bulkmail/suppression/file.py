@@ -17,7 +17,7 @@ from pathlib import Path
 from bulkmail.model.errors import OutboxError, SuppressionError
 from bulkmail.model.suppression import SuppressionRules
 from bulkmail.outbox.lock import refuse_network
-from bulkmail.suppression.store import Suppressions
+from bulkmail.suppression.stored_list import Suppressions
 from bulkmail.suppression.tables import ListConnection
 
 VARIABLE = "BULKMAIL_SUPPRESSIONS"

@@ -16,14 +16,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bulkmail.cluster import schema
+from bulkmail.cluster import store_schema
 from bulkmail.cluster.database import LIST_SCHEMA, StoreError, connect, saying
 from bulkmail.model.errors import ConfigError, SuppressionError
 from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.suppression import SuppressionRules
 from bulkmail.suppression.copying import copy_tables
 from bulkmail.suppression.file import KEY_BYTES, SuppressionFile
-from bulkmail.suppression.store import Suppressions
+from bulkmail.suppression.stored_list import Suppressions
 from bulkmail.suppression.tables import ListConnection, Values
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class PostgresTables:
     async def _open(self) -> Connection:
         connection = await connect(self._url, schema=LIST_SCHEMA)
         try:
-            await schema.require(connection, self._url)
+            await store_schema.require(connection, self._url)
             with saying(self._url):
                 await connection.add_listener(_CHANNEL, self._hear)
         except BaseException:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 Values = Sequence[Any] | Mapping[str, Any]
 
 
-class Found(Protocol):
+class StatementResult(Protocol):
     """What a statement answered."""
 
     @property
@@ -37,7 +37,7 @@ class ListConnection(Protocol):
         """Whether a transaction is open."""
         ...
 
-    def execute(self, statement: str, values: Values = (), /) -> Found:
+    def execute(self, statement: str, values: Values = (), /) -> StatementResult:
         """Runs one statement."""
         ...
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.cluster import schema
+from bulkmail.cluster import store_schema
 from bulkmail.cluster.database import StoreError, connect, shown, store_url
 from bulkmail.cluster.loading import load
 from bulkmail.model.errors import ConfigError
@@ -58,7 +58,7 @@ async def test_rights_that_are_missing_are_named(database: str) -> None:
     await admin.execute("GRANT SELECT ON bulkmail.version TO mailer")
     url = database.replace("postgres@", "mailer@")
     connection = await connect(url)
-    (remark, *_) = await schema.check(connection, url)
+    (remark, *_) = await store_schema.check(connection, url)
     assert remark.is_error and "mailer may not read and write campaign" in remark.text and "GRANT" in remark.fix
     await connection.close()
     await admin.close()
@@ -67,7 +67,7 @@ async def test_rights_that_are_missing_are_named(database: str) -> None:
 async def test_store_of_a_later_version_is_left_alone(database: str) -> None:
     connection = await connect(database)
     await connection.execute("INSERT INTO version (version) VALUES (99)")
-    for call in (schema.upgrade, schema.check):
+    for call in (store_schema.upgrade, store_schema.check):
         with pytest.raises(StoreError, match="version 99"):
             await call(connection, database)
     await connection.close()
@@ -76,7 +76,9 @@ async def test_store_of_a_later_version_is_left_alone(database: str) -> None:
 async def test_two_administrators_at_once_make_one_store(postgresql: Database) -> None:
     url = await asyncio.to_thread(postgresql.make, "pair")
     first, second = await connect(url), await connect(url)
-    made = await asyncio.gather(schema.create(first, url), schema.create(second, url), return_exceptions=True)
+    made = await asyncio.gather(
+        store_schema.create(first, url), store_schema.create(second, url), return_exceptions=True
+    )
     assert sorted(type(outcome).__name__ for outcome in made) == ["NoneType", "StoreError"]
     for connection in (first, second):
         await connection.close()

@@ -54,7 +54,7 @@ async def main(url: str, port: int, lease: float, marks: str) -> None:
     where = Relay.parse(f"smtp://127.0.0.1:{port}?tls=off&connections={CONNECTIONS}")
 
     async def connect() -> Connection:
-        return await smtp.Connection.open(Access(where), None)
+        return await smtp.SmtpConnection.open(Access(where), None)
 
     async with Session(url, lease=lease) as session:
         store = await ClusterStore.open(session, "spring")

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from bulkmail.cli.init import KINDS, make_campaign
 from bulkmail.console.app import make_app
 from bulkmail.console.renderer import Renderer
-from bulkmail.console.worker import Rendered, Request, render
+from bulkmail.console.worker import RenderedAnswer, Request, render
 from bulkmail.model.relay import Secret
 from tests.console.asking import PORT, TOKEN, Asker
 
@@ -40,7 +40,7 @@ def root(tmp_path: Path, newsletter: Path, monkeypatch: pytest.MonkeyPatch) -> P
 class InProcess(Renderer):
     """Makes messages in a thread: a worker costs a second to start."""
 
-    async def _ask(self, request: Request) -> Rendered:
+    async def _ask(self, request: Request) -> RenderedAnswer:
         return await to_thread.run_sync(render, request)
 
 

@@ -10,7 +10,15 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from bulkmail.console.document import ChangedOnDisk, Draft, check_change, draft_of, is_locked, read_document, save
+from bulkmail.console.document import (
+    ChangedOnDisk,
+    TypedDocument,
+    check_change,
+    draft_of,
+    is_locked,
+    read_document,
+    save,
+)
 from bulkmail.model.errors import ConfigError
 from bulkmail.settings import schema
 
@@ -162,7 +170,7 @@ def test_settings_with_a_changed_command_are_not_saved(file: Path) -> None:
     document = read_document(file, inside)
     for evil in (TOML.replace("pass dkim", "rm -rf /"), TOML + '[notify]\ncommand = ["sh", "-c", "id"]\n'):
         with pytest.raises(ConfigError, match="cannot be changed in the console"):
-            save(file, Draft(evil, {}), digest=document.digest, inside=inside)
+            save(file, TypedDocument(evil, {}), digest=document.digest, inside=inside)
     assert file.read_text() == TOML
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from bulkmail.console.renderer import Renderer
-from bulkmail.console.worker import Rendered, Request
+from bulkmail.console.worker import RenderedAnswer, Request
 
 
 class Slow(Renderer):
@@ -15,9 +15,9 @@ class Slow(Renderer):
         super().__init__()
         self.may_go_on = anyio.Event()
 
-    async def _ask(self, request: Request) -> Rendered:
+    async def _ask(self, request: Request) -> RenderedAnswer:
         await self.may_go_on.wait()
-        return Rendered(subject=str(request.row))
+        return RenderedAnswer(subject=str(request.row))
 
 
 async def test_page_keeps_its_message_while_a_draft_of_the_page_before_it_comes_late() -> None:

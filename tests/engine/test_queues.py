@@ -7,7 +7,7 @@ import random
 from msgspec.structs import replace
 
 from bulkmail.engine.queues import BATCH, Queues
-from bulkmail.model.delivery import Attempt, Settlement
+from bulkmail.model.delivery import AttemptResult, Settlement
 from bulkmail.model.tally import Status
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.sending import OutboxStore
@@ -25,7 +25,7 @@ def sort(outbox, keys):
 def settle(store, job, status, due_at):
     """What became of a job is put down as an engine does."""
     event = OK if status is Status.ACCEPTED else BUSY
-    attempt = Attempt(1.0, 0.0, "the relay", event, judge(event))
+    attempt = AttemptResult(1.0, 0.0, "the relay", event, judge(event))
     delivery = replace(job.delivery, status=status, due_at=due_at, tries=job.delivery.tries + 1)
     store.write([Settlement(delivery, attempt)])
 

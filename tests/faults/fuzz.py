@@ -35,7 +35,7 @@ with atheris.instrument_imports(include=["bulkmail", "jinja2"]):
     from bulkmail.model.recipient import Address
     from bulkmail.recipients.list_reading import ListOptions, Reading
     from bulkmail.recipients.list_source import read_list
-    from bulkmail.recipients.streams import Opened
+    from bulkmail.recipients.streams import OpenedList
     from bulkmail.reconcile.logs import LogReader, _cut
     from bulkmail.settings.message_file import read_message_file
     from bulkmail.settings.problems import Problems
@@ -90,7 +90,7 @@ def read_lists(data: bytes) -> None:
     stream = io.BytesIO(data[2:])
     try:
         with read_list(
-            Opened("list" + suffix, suffix, stream, stream), Reading("list", ListOptions(encoding=encoding))
+            OpenedList("list" + suffix, suffix, stream, stream), Reading("list", ListOptions(encoding=encoding))
         ) as people:
             for row in people:
                 check_row(row)

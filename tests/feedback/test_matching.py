@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
+from bulkmail.feedback.feedback_report import read_report
 from bulkmail.feedback.matching import ADDRESS_COUNTS, Arrived, Matcher
-from bulkmail.feedback.report import read_report
 from bulkmail.message.unsubscribe import make_token, verify_unsubscribe
 from bulkmail.message.verp import BounceTokens
 from bulkmail.model.campaign import BounceKey
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun, Proof
 from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Secret
-from bulkmail.outbox.addresses import FoundDelivery
+from bulkmail.outbox.lookup import FoundDelivery
 from tests.feedback import mails
 from tests.feedback.mails import ANN, OUR_ID
 

@@ -7,20 +7,20 @@ import json
 import pytest
 
 from bulkmail.feedback.classify import BounceReason, BounceRule, by_words, classify, provider_rules, rules
-from bulkmail.feedback.notice import Notice
-from bulkmail.feedback.report import Report, read_report
+from bulkmail.feedback.feedback_report import FeedbackReport, read_report
+from bulkmail.feedback.notice import RecipientNotice
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
 from bulkmail.settings.presets import known_feedback
 from tests.feedback import mails
 from tests.feedback.mails import ANN, OUR_ID
 
 
-def reported(report: Report) -> list[tuple[str, FeedbackKind, str]]:
+def reported(report: FeedbackReport) -> list[tuple[str, FeedbackKind, str]]:
     return [(each.notice.address, each.finding.kind, each.finding.reason) for each in report.recipients]
 
 
 def kind_of(words: str, *, status: str = "5.0.0", action: str = "failed") -> FeedbackKind:
-    return classify(Notice(ANN, action=action, status=status, diagnostic=words)).kind
+    return classify(RecipientNotice(ANN, action=action, status=status, diagnostic=words)).kind
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -32,7 +32,7 @@ def kind_of(words: str, *, status: str = "5.0.0", action: str = "failed") -> Fee
     ids=lambda each: str(each)[:40],
 )
 def test_table_fits_its_own_examples(rule: BounceRule, example: str) -> None:
-    found = classify(Notice(ANN, action="failed", diagnostic=example))
+    found = classify(RecipientNotice(ANN, action="failed", diagnostic=example))
     assert (found.kind, found.reason) == (rule.kind, rule.reason)
 
 
@@ -48,7 +48,7 @@ def test_table_has_an_example_for_each_entry_and_only_hard_soft_and_blocked() ->
 )
 def test_refusal_in_a_providers_own_words_is_judged_by_the_table_of_replies(words: str) -> None:
     """It is about our host, so it never counts against the recipient."""
-    found = classify(Notice(ANN, action="failed", diagnostic=words))
+    found = classify(RecipientNotice(ANN, action="failed", diagnostic=words))
     assert (found.kind, found.reason) == (FeedbackKind.BLOCKED, BounceReason.OUR_HOST)
 
 

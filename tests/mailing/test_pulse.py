@@ -20,7 +20,7 @@ from bulkmail.cli.progress import Plain, make_progress
 from bulkmail.cli.words import step
 from bulkmail.engine.contracts import DeliveryResult, Notice, ResultBatch, Sessions, Slowed
 from bulkmail.mailing.pulse import Pulse
-from bulkmail.model.delivery import Attempt, Delivery
+from bulkmail.model.delivery import AttemptResult, Delivery
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.outcome import Outcome, Reply, Scope, Stage, Verdict
 from bulkmail.model.quantities import say_rate
@@ -35,7 +35,9 @@ OUTCOME = {Status.ACCEPTED: Outcome.ACCEPTED, Status.DEFERRED: Outcome.DEFERRED,
 
 def settled(number: int, status: Status = Status.ACCEPTED, relay: str = "main") -> ResultBatch:
     code = {Status.ACCEPTED: 250, Status.DEFERRED: 451, Status.REJECTED: 550}[status]
-    attempt = Attempt(0.0, 0.02, relay, Reply(Stage.END, code, "", "ok"), Verdict(OUTCOME[status], Scope.RECIPIENT, ""))
+    attempt = AttemptResult(
+        0.0, 0.02, relay, Reply(Stage.END, code, "", "ok"), Verdict(OUTCOME[status], Scope.RECIPIENT, "")
+    )
     return ResultBatch([DeliveryResult(Delivery(number, number, f"p{number}@example.com", status), attempt, None)])
 
 
@@ -169,7 +171,7 @@ def test_progress_is_plain_on_a_terminal_that_cannot_draw(monkeypatch: pytest.Mo
     monkeypatch.setenv("TERM", "dumb")
     assert type(make_progress("auto", Screen())) is Plain
     monkeypatch.setenv("TERM", "xterm")
-    assert type(make_progress("auto", Screen())) is bars.Bar
+    assert type(make_progress("auto", Screen())) is bars.ProgressBar
 
 
 def test_bar_without_colours_has_none(monkeypatch: pytest.MonkeyPatch) -> None:

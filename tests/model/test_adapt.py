@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.rate import BOUNDLESS, FLOOR, AdaptiveRate, ConcurrencyLimit, Meter, Rate, Share
+from bulkmail.model.rate import BOUNDLESS, FLOOR, AdaptiveRate, ComplaintShare, ConcurrencyLimit, Meter, Rate
 from bulkmail.model.timing import LONGEST_SUSPENSION, NO_HOLD, Hold
 
 COMPLAINTS = st.lists(st.tuples(st.floats(0, 600), st.floats(0, 1e4)), max_size=30)
 KINDS = st.sampled_from(["refuse", "halve", "take"])
 
 
-def shares(*taken: int) -> Share:
+def shares(*taken: int) -> ComplaintShare:
     """After a complaint behind each of this many messages taken, 10 s apart."""
-    share = Share()
+    share = ComplaintShare()
     for number, many in enumerate(taken, 1):
         for _ in range(many):
             share = share.take()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bulkmail.model.delivery import MOST_FREE_TRIES, MOVES, OPERATOR_MOVES, Attempt, Delivery, check_move, settle
+from bulkmail.model.delivery import MOST_FREE_TRIES, MOVES, OPERATOR_MOVES, AttemptResult, Delivery, check_move, settle
 from bulkmail.model.errors import IllegalMove
 from bulkmail.model.outcome import Breakage, Fault, Outcome, Reply, Scope, Stage, Verdict
 from bulkmail.model.retry import RetryPolicy
@@ -92,8 +92,8 @@ def test_delivery_begins_pending_untried_and_due() -> None:
     assert (FRESH.due_at, FRESH.first_at) == (0.0, None)
 
 
-def attempt(event: Reply | Fault, *, at: float = 1000.0, took: float = 2.0) -> Attempt:
-    return Attempt(at=at, took=took, relay="smtp://mail.example.com:587", event=event, verdict=judge(event))
+def attempt(event: Reply | Fault, *, at: float = 1000.0, took: float = 2.0) -> AttemptResult:
+    return AttemptResult(at=at, took=took, relay="smtp://mail.example.com:587", event=event, verdict=judge(event))
 
 
 OK = Reply(Stage.END, 250, "2.0.0", "queued")
@@ -200,7 +200,7 @@ def test_settle_makes_only_moves_of_the_table(
     before = Delivery(
         id=1, row=1, forward_path="a@b.example", status=status, attempts=attempts, tries=attempts, first_at=first_at
     )
-    tried = Attempt(at=2e9, took=took, relay="", event=OK, verdict=verdict)
+    tried = AttemptResult(at=2e9, took=took, relay="", event=OK, verdict=verdict)
     after = settle(before, tried, POLICY, jitter=jitter)
     assert after.status is before.status or (before.status, after.status) in ALLOWED
     assert after.tries == before.tries + 1
@@ -219,5 +219,5 @@ def test_settle_comes_back_no_sooner_than_the_server_asks() -> None:
         (421, "goodbye", 1.0),
     ):
         reply = Reply(Stage.RCPT, code, "", text)
-        attempt = Attempt(0.0, 1.0, "relay", reply, judge(reply))
+        attempt = AttemptResult(0.0, 1.0, "relay", reply, judge(reply))
         assert settle(delivery, attempt, RetryPolicy(), jitter=0.5).due_at == due, text

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bulkmail.model.pace import MOST_SHARES, Bounds, Share, plan_shares, say_plan
-from bulkmail.model.quota import DAY, HOUR, Booking, Quota, Ramp
+from bulkmail.model.pace import MOST_SHARES, Bounds, PlannedShare, plan_shares, say_plan
+from bulkmail.model.quota import DAY, HOUR, Quota, QuotaBooking, Ramp
 from bulkmail.model.schedule import parse_windows
 
 VIENNA = ZoneInfo("Europe/Vienna")
@@ -18,7 +18,7 @@ SATURDAY = datetime(2026, 11, 21, 12, tzinfo=VIENNA).timestamp()
 OFFICE = parse_windows("Mon-Fri 09:00-17:00", lambda name: VIENNA)
 
 
-def say(bounds: Bounds, total: int, *bookings: Booking) -> str:
+def say(bounds: Bounds, total: int, *bookings: QuotaBooking) -> str:
     return say_plan(plan_shares(bounds, bookings, total, now=SATURDAY), total=total, now=SATURDAY, zone=VIENNA)
 
 
@@ -47,9 +47,9 @@ def test_plan_keeps_to_every_bound(bounds: Bounds, said: str) -> None:
 
 
 def test_plan_counts_what_was_sent_already() -> None:
-    assert say(Bounds(Quota(per_day=2000)), 1000, Booking(SATURDAY - HOUR, 1500)) == "500 today, 500 tomorrow"
+    assert say(Bounds(Quota(per_day=2000)), 1000, QuotaBooking(SATURDAY - HOUR, 1500)) == "500 today, 500 tomorrow"
     ramp = Bounds(ramp=Ramp(1000, more=500), ramp_began_at=SATURDAY - HOUR)
-    assert say(ramp, 1000, Booking(SATURDAY - HOUR, 800)) == "200 today, 800 tomorrow"
+    assert say(ramp, 1000, QuotaBooking(SATURDAY - HOUR, 800)) == "200 today, 800 tomorrow"
 
 
 def test_plan_of_nothing_says_so() -> None:
@@ -79,9 +79,9 @@ def test_plan_has_an_end() -> None:
         per_second=st.one_of(st.none(), st.floats(0.01, 100)),
     ),
     st.integers(0, 1000),
-    st.lists(st.builds(Booking, st.floats(SATURDAY - DAY, SATURDAY), st.integers(1, 300)), max_size=5),
+    st.lists(st.builds(QuotaBooking, st.floats(SATURDAY - DAY, SATURDAY), st.integers(1, 300)), max_size=5),
 )
-def test_plan_sends_all_in_order_and_exceeds_nothing(bounds: Bounds, total: int, before: list[Booking]) -> None:
+def test_plan_sends_all_in_order_and_exceeds_nothing(bounds: Bounds, total: int, before: list[QuotaBooking]) -> None:
     shares = plan_shares(bounds, before, total, now=SATURDAY)
     assert sum(share.count for share in shares) == total or len(shares) == MOST_SHARES
     assert shares == sorted(shares, key=lambda share: share.at)
@@ -90,7 +90,7 @@ def test_plan_sends_all_in_order_and_exceeds_nothing(bounds: Bounds, total: int,
         exceeds_nothing(bounds, shares)
 
 
-def exceeds_nothing(bounds: Bounds, shares: list[Share]) -> None:
+def exceeds_nothing(bounds: Bounds, shares: list[PlannedShare]) -> None:
     for share in shares:
         inside = sum(other.count for other in shares if share.at - DAY < other.at <= share.at)
         assert inside <= (bounds.quota.per_day or 0)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.quota import DAY, HOUR, NO_QUOTA, Booking, Quota, parse_quota
+from bulkmail.model.quota import DAY, HOUR, NO_QUOTA, Quota, QuotaBooking, parse_quota
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_quota_refuses_what_it_cannot_keep(text: str, what: str) -> None:
 
 def test_quota_counts_what_was_booked_in_its_windows() -> None:
     quota = Quota(10, 20)
-    bookings = [Booking(0.0, 8), Booking(HOUR, 7)]
+    bookings = [QuotaBooking(0.0, 8), QuotaBooking(HOUR, 7)]
     assert quota.free(bookings, HOUR - 1) == 0
     assert quota.free(bookings, HOUR) == 3
     assert quota.free(bookings, 2 * HOUR) == 5
@@ -60,7 +60,7 @@ def test_quota_counts_what_was_booked_in_its_windows() -> None:
 
 def test_quota_opens_when_enough_has_rolled_out() -> None:
     quota = Quota(10, 20)
-    bookings = [Booking(HOUR, 7), Booking(0.0, 10)]
+    bookings = [QuotaBooking(HOUR, 7), QuotaBooking(0.0, 10)]
     assert quota.opens_at(bookings, HOUR, wanted=3) == HOUR
     assert quota.opens_at(bookings, HOUR, wanted=4) == DAY
     assert quota.opens_at(bookings, HOUR, wanted=1000) == DAY + HOUR
@@ -68,7 +68,7 @@ def test_quota_opens_when_enough_has_rolled_out() -> None:
 
 
 def test_quota_counts_what_lies_ahead() -> None:
-    assert Quota(per_hour=10).free([Booking(5_000.0, 9)], 0.0) == 1
+    assert Quota(per_hour=10).free([QuotaBooking(5_000.0, 9)], 0.0) == 1
 
 
 @pytest.mark.slow
@@ -77,14 +77,14 @@ def test_quota_counts_what_lies_ahead() -> None:
     st.lists(st.tuples(st.floats(0, 3 * HOUR), st.integers(1, 60)), max_size=40),
 )
 def test_quota_lets_no_window_exceed_it(quota: Quota, askers: list[tuple[float, int]]) -> None:
-    now, bookings = 0.0, list[Booking]()
+    now, bookings = 0.0, list[QuotaBooking]()
     for nap, wanted in askers:
         now += nap
         free = quota.free(bookings, now)
         assert free is not None
         if free:
             assert quota.opens_at(bookings, now) == now
-            bookings.append(Booking(now, min(wanted, free)))
+            bookings.append(QuotaBooking(now, min(wanted, free)))
         else:
             opens = quota.opens_at(bookings, now)
             assert quota.free(bookings, opens)

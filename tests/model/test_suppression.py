@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bulkmail.model.delivery import Attempt, Delivery
+from bulkmail.model.delivery import AttemptResult, Delivery
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackEvent, FeedbackKind, Proof, event_of_reply, kind_of_reply
 from bulkmail.model.outcome import Breakage, Fault, Outcome, Reason, Reply, Scope, Stage, Verdict
@@ -102,9 +102,9 @@ def test_mistake_is_a_large_or_unusual_share(hard: int, sent: int, usual: tuple[
     assert is_provider_mistake(hard, sent, usual_hard=usual[0], usual_sent=usual[1]) is is_mistake
 
 
-def attempt(code: int, enhanced: str, text: str, *, stage: Stage = Stage.RCPT) -> Attempt:
+def attempt(code: int, enhanced: str, text: str, *, stage: Stage = Stage.RCPT) -> AttemptResult:
     reply = Reply(stage, code, enhanced, text)
-    return Attempt(1_000.0, 2.0, "relay", reply, judge(reply))
+    return AttemptResult(1_000.0, 2.0, "relay", reply, judge(reply))
 
 
 def delivery(status: Status) -> Delivery:
@@ -127,10 +127,10 @@ def delivery(status: Status) -> Delivery:
         (Status.DEFERRED, attempt(452, "4.2.2", "mailbox full"), None),
         (Status.ACCEPTED, attempt(250, "", "ok", stage=Stage.END), None),
     ],
-    ids=lambda value: value.event.text if isinstance(value, Attempt) else None,
+    ids=lambda value: value.event.text if isinstance(value, AttemptResult) else None,
 )
 def test_reply_says_something_about_a_mailbox_only_if_it_is_about_it(
-    status: Status, reply: Attempt, kind: FeedbackKind | None
+    status: Status, reply: AttemptResult, kind: FeedbackKind | None
 ) -> None:
     assert kind_of_reply(delivery(status), reply) is kind
 
@@ -138,7 +138,7 @@ def test_reply_says_something_about_a_mailbox_only_if_it_is_about_it(
 def test_fault_says_nothing_about_a_mailbox() -> None:
     fault = Fault(Stage.MAIL, Breakage.UNSENDABLE, "needs SMTPUTF8")
     verdict = Verdict(Outcome.REJECTED, Scope.RECIPIENT, Reason.UNKNOWN_USER)
-    assert kind_of_reply(delivery(Status.REJECTED), Attempt(0.0, 0.0, "relay", fault, verdict)) is None
+    assert kind_of_reply(delivery(Status.REJECTED), AttemptResult(0.0, 0.0, "relay", fault, verdict)) is None
 
 
 def test_event_of_a_reply_has_the_servers_words() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bulkmail.model.delivery import Attempt, Delivery, Mark, Settlement, settle
+from bulkmail.model.delivery import AttemptResult, Delivery, Mark, Settlement, settle
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.recipient import Address, BadRow, Place, Recipient
 from bulkmail.model.retry import RetryPolicy
@@ -46,7 +46,7 @@ def make_settlement(
     at: float = 1000.0,
     policy: RetryPolicy = RetryPolicy(),  # noqa: B008 (frozen)
 ) -> Settlement:
-    attempt = Attempt(at, 0.5, "smtp://relay.example.org:587", event, judge(event))
+    attempt = AttemptResult(at, 0.5, "smtp://relay.example.org:587", event, judge(event))
     return Settlement(settle(delivery, attempt, policy, jitter=0.5), attempt)
 
 

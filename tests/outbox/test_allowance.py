@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.quota import DAY, Booking, Quota
+from bulkmail.model.quota import DAY, Quota, QuotaBooking
 from bulkmail.model.timing import Hold
 from bulkmail.outbox.ledger import BATCH, HOLD, Allowance, Ledger
 
@@ -29,7 +29,7 @@ async def test_allowance_of_500_sends_500_and_then_says_when(ledger: Ledger) -> 
         refusal = await allowance.refill(now)
     assert sent == 500
     assert refusal == Hold(NOW + DAY, "the quota of 500/day is used up")
-    assert ledger.bookings(now) == [Booking(NOW, 500)]
+    assert ledger.bookings(now) == [QuotaBooking(NOW, 500)]
     assert await allowance.refill(NOW + DAY) is None
 
 
@@ -42,7 +42,7 @@ async def test_allowance_settles_what_was_spent_and_no_more(ledger: Ledger) -> N
     allowance.give_back(1)
     await allowance.settle(NOW)
     await allowance.settle(NOW)
-    assert ledger.bookings(NOW) == [Booking(NOW, 2)]
+    assert ledger.bookings(NOW) == [QuotaBooking(NOW, 2)]
     assert not allowance.take(1, NOW)
 
 

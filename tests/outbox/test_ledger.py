@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.quota import DAY, HOUR, Booking, Quota, Ramp
+from bulkmail.model.quota import DAY, HOUR, Quota, QuotaBooking, Ramp
 from bulkmail.model.relay import Relay
 from bulkmail.model.timing import Hold
 from bulkmail.outbox import ledger as ledger_module
@@ -64,7 +64,7 @@ def test_ledger_reserves_what_the_quota_leaves(ledger: Ledger) -> None:
 
 def test_ledger_gives_back_what_was_not_used(ledger: Ledger) -> None:
     ledger.settle(reserve(ledger, 7, NOW), 5, NOW)
-    assert ledger.bookings(NOW) == [Booking(NOW, 5)]
+    assert ledger.bookings(NOW) == [QuotaBooking(NOW, 5)]
     assert reserve(ledger, 9, NOW).count == 5
 
 
@@ -72,7 +72,7 @@ def test_ledger_never_books_more_than_was_reserved(ledger: Ledger) -> None:
     reservation = reserve(ledger, 7, NOW)
     ledger.settle(reservation, 99, NOW)
     ledger.settle(reservation, 7, NOW)
-    assert ledger.bookings(NOW) == [Booking(NOW, 7)]
+    assert ledger.bookings(NOW) == [QuotaBooking(NOW, 7)]
 
 
 def test_ledger_forgets_when_the_window_has_passed(ledger: Ledger) -> None:
@@ -164,20 +164,20 @@ def test_ledger_lets_no_window_exceed_its_quota(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, float, int]]
 ) -> None:
     """Anyone who reserves uses it all at the last moment allowed, which is the worst that can happen."""
-    used, held, now = list[Booking](), list[Reservation](), NOW
+    used, held, now = list[QuotaBooking](), list[Reservation](), NOW
     with Ledger(tmp_path_factory.mktemp("ledger") / "x.ledger") as ledger:
         for kind, nap, number in steps:
             now += nap
             for gone in [each for each in held if each.until <= now]:
                 held.remove(gone)
-                used.append(Booking(gone.until, gone.count))
+                used.append(QuotaBooking(gone.until, gone.count))
             if kind == "reserve":
                 got = ledger.reserve(number, now, quota=QUOTA)
                 held += [got] if isinstance(got, Reservation) else []
             elif held:
                 reservation = held.pop()
                 count = min(number, reservation.count)
-                used.append(Booking(now, count))
+                used.append(QuotaBooking(now, count))
                 if kind == "settle":
                     ledger.settle(reservation, count, now)
     for span, limit in QUOTA.limits:

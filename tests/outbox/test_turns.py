@@ -11,8 +11,8 @@ import pytest
 from bulkmail.model.delivery import PutBack, Release
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.tally import Status
-from bulkmail.outbox.addresses import FoundDelivery
 from bulkmail.outbox.entries import Fold, RowRecord
+from bulkmail.outbox.lookup import FoundDelivery
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.outbox.turns import FOLD

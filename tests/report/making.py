@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bulkmail.model.delivery import Attempt, Mark, Settlement, settle
+from bulkmail.model.delivery import AttemptResult, Mark, Settlement, settle
 from bulkmail.model.outcome import Fault, Reply
 from bulkmail.model.recipient import Address, BadRow, Place, Recipient
 from bulkmail.model.retry import RetryPolicy
@@ -16,7 +15,7 @@ from bulkmail.model.tally import Status, Tally
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.entries import Entry, RowRecord
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.report.run_source import Run, Source
+from bulkmail.report.run_source import RunFacts, Source
 
 STARTED = 1_700_000_000.5  # 2023-11-14T22:13:20.500Z
 
@@ -50,7 +49,7 @@ def make_rejected(row: int = 1, **changes: Any) -> RowRecord:
     return make_record(row, Status.REJECTED, **values | changes)
 
 
-def make_run(**changes: Any) -> Run:
+def make_run(**changes: Any) -> RunFacts:
     values: dict[str, Any] = {
         "name": "Spring",
         "run_id": "0123456789abcdef",
@@ -65,7 +64,7 @@ def make_run(**changes: Any) -> Run:
         "process": None,
         "path": Path("runs/spring.outbox"),
     }
-    return Run(**values | changes)
+    return RunFacts(**values | changes)
 
 
 def make_source(records: Sequence[RowRecord], *, tally: Tally | None = None, **run: Any) -> Source:
@@ -93,11 +92,11 @@ def fill_outbox(outbox: Outbox, events: Sequence[Reply | Fault | None], *, bad: 
     ]
     outbox.record(Entry(row, Status.PENDING if isinstance(row, Recipient) else Status.INVALID) for row in rows)
     outbox.finish_loading()
-    outbox.set_setting("columns", json.dumps(["email", "town"]))
+    outbox.note(columns=("email", "town"))
     jobs = outbox.due(STARTED, limit=len(rows), excluding=())
     for job, event in zip(jobs, events, strict=True):
         if event is not None:
             outbox.write([Mark(job.delivery.id, f"<{job.delivery.id}@example.com>", STARTED, b"0123456789abcdef")])
-            attempt = Attempt(STARTED, 0.25, "smtp://mail.example.com:587", event, judge(event))
+            attempt = AttemptResult(STARTED, 0.25, "smtp://mail.example.com:587", event, judge(event))
             outbox.write([Settlement(settle(job.delivery, attempt, RetryPolicy(), jitter=0.5), attempt)])
     outbox.finish()

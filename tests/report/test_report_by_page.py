@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkmail.model.delivery import Attempt, Mark, Settlement, settle
+from bulkmail.model.delivery import AttemptResult, Mark, Settlement, settle
 from bulkmail.model.errors import BulkmailError, OutboxError
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.recipient import Address, BadRow, Place, Recipient
@@ -22,6 +21,7 @@ from bulkmail.outbox import outbox_reader as reading
 from bulkmail.outbox.entries import Entry, Fold, ReadyMade, RowRecord
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.report.csv_report import write_csv
 from bulkmail.report.html import write_html
 from bulkmail.report.json_report import write_json
@@ -94,7 +94,7 @@ def fill(outbox: Outbox, made: Sequence[Made]) -> None:
             if event is None:
                 continue
             outbox.write([Mark(job.delivery.id, row.message_id, STARTED, b"0123456789abcdef")])
-            attempt = Attempt(STARTED, 0.25, "main", event, judge(event))
+            attempt = AttemptResult(STARTED, 0.25, "main", event, judge(event))
             outbox.write([Settlement(settle(job.delivery, attempt, RetryPolicy(), jitter=0.5), attempt)])
     outbox.write([Fold()])
 
@@ -106,8 +106,7 @@ def written(source: Source) -> bytes:
 
 
 def make(made: Sequence[Made], columns: Sequence[str], *, decides: bool = False) -> Outbox:
-    noted = {"columns": json.dumps(columns), "rehearsal": "no", "relay_kind": "smtp"}
-    outbox = Outbox.create(None, campaign=None, settings=noted)
+    outbox = Outbox.create(None, campaign=None, info=RunInfo(columns=tuple(columns), relay_kind="smtp"))
     fill(outbox, made)
     if decides:
         outbox.settle_in_doubt(Status.ACCEPTED, wait=0)

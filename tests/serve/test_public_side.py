@@ -31,7 +31,7 @@ from bulkmail.model.feedback_event import FeedbackKind, KnownRun
 from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Secret
 from bulkmail.model.suppression import SuppressionReason
-from bulkmail.outbox.addresses import FoundDelivery
+from bulkmail.outbox.lookup import FoundDelivery
 from bulkmail.serve.proofs import Webhook
 from bulkmail.serve.public_app import PublicSide, make_app, masked
 from bulkmail.serve.writer import Writer

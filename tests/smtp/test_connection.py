@@ -19,7 +19,7 @@ from bulkmail.model.delivery import Message
 from bulkmail.model.outcome import Breakage, Fault, Outcome, Reply, Stage
 from bulkmail.model.relay import Relay
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.connection import Connection
+from bulkmail.smtp.connection import SmtpConnection
 from bulkmail.smtp.opening import Timeouts
 from bulkmail.smtp.peer_policy import PeerPolicy, Terms
 from bulkmail.smtp.protocol import Protocol
@@ -192,14 +192,14 @@ class NarrowTransport(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.line: Connection | None = None
+        self.line: SmtpConnection | None = None
         self.written: list[bytes] = []
         self.is_gone = False
         self.is_closed_politely = False
         self.limits: tuple[int | None, int | None] = (None, None)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.line = cast(Connection, protocol)
+        self.line = cast(SmtpConnection, protocol)
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         return "over TLS" if name == "ssl_object" else default
@@ -235,7 +235,7 @@ def protocol() -> Protocol:
     return Protocol(Terms(Capabilities()), PeerPolicy(), peer="relay")
 
 
-async def begun(line: Connection, message: Message) -> asyncio.Future[Reply | Fault]:
+async def begun(line: SmtpConnection, message: Message) -> asyncio.Future[Reply | Fault]:
     """Has `line` carry this message, whose mark is granted at once, and says what it will have come to."""
     decided: asyncio.Future[Reply | Fault] = asyncio.get_running_loop().create_future()
     waiting = iter((Transfer(message, lambda done: done(None), decided.set_result),))
@@ -247,7 +247,7 @@ async def begun(line: Connection, message: Message) -> asyncio.Future[Reply | Fa
 
 async def test_end_of_input_is_judged_before_anything_is_flushed(make_message: MakeMessage) -> None:
     transport = NarrowTransport()
-    line = Connection(transport, protocol(), timeouts=Timeouts())
+    line = SmtpConnection(transport, protocol(), timeouts=Timeouts())
     decided = await begun(line, make_message(b"x" * 2_000 + b"\r\n"))
     for words in (b"250 ok\r\n", b"250 ok\r\n", b"354 go on\r\n"):
         transport.answer(words)
@@ -262,7 +262,7 @@ async def test_end_of_input_is_judged_before_anything_is_flushed(make_message: M
 
 async def test_tls_is_closed_in_good_manners_after_quit() -> None:
     transport = NarrowTransport()
-    line = Connection(transport, protocol(), timeouts=Timeouts())
+    line = SmtpConnection(transport, protocol(), timeouts=Timeouts())
     leaving = asyncio.create_task(line.quit())
     await asyncio.sleep(0)
     assert transport.written == [b"QUIT\r\n"]
@@ -274,7 +274,7 @@ async def test_tls_is_closed_in_good_manners_after_quit() -> None:
 
 async def test_any_byte_in_the_buffers_pauses(session_to: SessionTo) -> None:
     over_tls = NarrowTransport()
-    Connection(over_tls, protocol(), timeouts=Timeouts()).abort()
+    SmtpConnection(over_tls, protocol(), timeouts=Timeouts()).abort()
     assert over_tls.limits == (1, 0)  # TLS transports pause at the limit, plain ones above it
     async with ScriptedRelay() as relay, session_to(relay) as session:
         assert session._transport.get_write_buffer_limits() == (0, 0)
@@ -283,7 +283,7 @@ async def test_any_byte_in_the_buffers_pauses(session_to: SessionTo) -> None:
 @pytest.mark.parametrize("stalls", [False, True], ids=["goes on", "stalls"])
 async def test_patience_in_the_body_is_for_a_piece(make_message: MakeMessage, stalls: bool) -> None:
     transport = NarrowTransport()
-    line = Connection(transport, protocol(), timeouts=Timeouts(block=0.3))
+    line = SmtpConnection(transport, protocol(), timeouts=Timeouts(block=0.3))
     decided = await begun(line, make_message((b"x" * 76 + b"\r\n") * 8_000))
     for words in (b"250 ok\r\n", b"250 ok\r\n", b"354 go on\r\n"):
         transport.answer(words)

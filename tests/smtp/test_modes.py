@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bulkmail.model.delivery import Envelope, Message
 from bulkmail.model.outcome import Breakage, Fault, Outcome, Reply, Stage
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.peer_policy import CloseReason, Mode, PeerPolicy, Terms, Trial
+from bulkmail.smtp.peer_policy import CloseReason, Mode, PeerPolicy, Probing, Terms
 from bulkmail.smtp.protocol import PROBE, Protocol
 from bulkmail.smtp.replies import Capabilities
 from bulkmail.smtp.transaction import Transfer
@@ -290,7 +290,7 @@ def test_probe_is_not_sent_when_no_message_follows() -> None:
     talk.written()
     talk.hears(OK)
     assert talk.writes() == []
-    assert talk.protocol.is_idle and talk.policy.trial is Trial.UNTRIED
+    assert talk.protocol.is_idle and talk.policy.trial is Probing.UNTRIED
 
 
 def test_other_sessions_do_not_probe_while_one_does_and_go_deep_when_it_is_known() -> None:
@@ -323,7 +323,7 @@ def test_server_that_takes_a_refused_chunk_for_commands_never_gets_one_again() -
     talk.hears(b"503 5.5.1 no transaction\r\n", b"500 5.5.2 XNOP?\r\n", OK)
     assert talk.protocol.mode is Mode.PIPELINING
     assert talk.written() == GROUP.format(1).encode()
-    assert talk.policy.trial is Trial.FAILED
+    assert talk.policy.trial is Probing.FAILED
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_session_that_ends_in_the_probe_is_the_last_one_that_does(replies: list[
     else:
         talk.protocol.lost()
     assert talk.protocol.closed is not None and talk.protocol.closed.why is CloseReason.PROBED
-    assert talk.policy.trial is Trial.FAILED
+    assert talk.policy.trial is Probing.FAILED
     second = talk.transfers[1].result
     assert isinstance(second, Fault) and (second.stage, second.kind) == (Stage.MAIL, Breakage.LOST)
     later = Talk(Mode.DEEP, messages=2, policy=talk.policy)
@@ -360,7 +360,7 @@ def test_session_that_ends_in_the_probe_is_the_last_one_that_does(replies: list[
 def test_probe_that_we_give_up_ourselves_says_nothing() -> None:
     talk = probing()
     talk.protocol.stop()
-    assert talk.policy.trial is Trial.UNTRIED
+    assert talk.policy.trial is Probing.UNTRIED
     second = talk.transfers[1].result
     assert isinstance(second, Fault) and second.kind is Breakage.STOPPED
 

@@ -14,9 +14,9 @@ import pytest
 
 from bulkmail.cluster.database import connect
 from bulkmail.cluster.loading import load
-from bulkmail.cluster.schema import create
 from bulkmail.cluster.session import Session
 from bulkmail.cluster.store import ClusterStore
+from bulkmail.cluster.store_schema import create
 from bulkmail.engine.contracts import Answer, Store
 from bulkmail.model.pace import Durability
 from bulkmail.outbox.outbox import Entry, Outbox
@@ -76,7 +76,7 @@ async def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
                 stack.push_async_callback(over.aclose)
                 return over
             durability = Durability(request.param)
-            outbox = Outbox.create(tmp_path / "run.outbox", campaign=None, settings={}, durability=durability)
+            outbox = Outbox.create(tmp_path / "run.outbox", campaign=None, durability=durability)
             stack.callback(outbox.close)
             outbox.record(map(Entry, recipients))
             outbox.finish_loading()

@@ -10,7 +10,7 @@ import random
 from msgspec.structs import replace
 
 from bulkmail.engine.contracts import Store
-from bulkmail.model.delivery import Attempt, Delivery, Invalidation, Job, PutBack, Release, Settlement
+from bulkmail.model.delivery import AttemptResult, Delivery, Invalidation, Job, PutBack, Release, Settlement
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.tally import Status
 from bulkmail.model.verdict import judge
@@ -24,7 +24,7 @@ EVENTS = {Status.ACCEPTED: OK, Status.REJECTED: UNKNOWN, Status.DEFERRED: BUSY, 
 def settlement(delivery: Delivery, status: Status, *, due_at: float = 0.0) -> Settlement:
     """An outcome as an engine puts it down."""
     event = EVENTS[status]
-    attempt = Attempt(now(), 0.0, "the relay", event, judge(event))
+    attempt = AttemptResult(now(), 0.0, "the relay", event, judge(event))
     tries = delivery.tries + 1
     return Settlement(replace(delivery, status=status, due_at=due_at, tries=tries, attempts=tries), attempt)
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from bulkmail.cli import main as cli
 from bulkmail.cluster.database import LIST_SCHEMA, connect
-from bulkmail.cluster.schema import create
+from bulkmail.cluster.store_schema import create
 from bulkmail.model.errors import SuppressionError
 from bulkmail.model.feedback_event import FeedbackKind, KnownRun
 from bulkmail.model.suppression import SuppressionRules

@@ -1,7 +1,5 @@
 """The suppression list in its tables: what goes in, what comes out, and what an event does to it."""
 
-# ruff: noqa: S608 - statements are put together of our own words; values are always bound
-
 from __future__ import annotations
 
 import time
@@ -32,6 +30,7 @@ from bulkmail.model.suppression import (
 from bulkmail.suppression import returning
 from bulkmail.suppression.acting import StoredAction, act, put
 from bulkmail.suppression.erasing import erase
+from bulkmail.suppression.explaining import explain
 from bulkmail.suppression.ports import (
     DIGEST_BYTES,
     PREFIX_BYTES,
@@ -45,7 +44,9 @@ from bulkmail.suppression.ports import (
 )
 from bulkmail.suppression.queries import applies, meant
 from bulkmail.suppression.tables import ListConnection, ListDatabase
-from bulkmail.suppression.wording import explain
+
+# ruff: noqa: S608 - statements are put together of our own words; values are always bound
+
 
 SLOT = 600  # seconds of messages that are counted together
 REPORTS_KEPT = 30 * 86_400.0  # seconds that a report is kept as it came

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CommandEntry:
     """A command that began at, or, with an exit code, ended at this wall-clock second."""
 
     at: float
@@ -30,13 +30,13 @@ class Entry:
     exit_code: int | None = None
 
 
-class Journal:
+class CommandJournal:
     """The entries in the state folder.  A full disk costs an entry, and never what it is about."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / FILE
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: CommandEntry) -> None:
         """Writes one entry."""
         try:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ class Journal:
         except OSError as error:
             log.warning("not noted", extra={"why": error.strerror})
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CommandEntry]:
         """The latest, the newest first: each command once, with its end if that is known."""
         try:
             with self._file.open("rb") as file:
@@ -56,13 +56,13 @@ class Journal:
                 lines = file.read().split(b"\n")
         except OSError:
             return []
-        found: dict[tuple[int, str], Entry] = {}
+        found: dict[tuple[int, str], CommandEntry] = {}
         for line in lines:
             with suppress(msgspec.MsgspecError):
-                entry = msgspec.json.decode(line, type=Entry)
+                entry = msgspec.json.decode(line, type=CommandEntry)
                 key = entry.pid, entry.command
                 began = found.pop(key, None)
                 if began is not None and began.exit_code is None and entry.exit_code is not None:
-                    entry = Entry(began.at, entry.command, entry.subject, entry.pid, entry.exit_code)
+                    entry = CommandEntry(began.at, entry.command, entry.subject, entry.pid, entry.exit_code)
                 found[key] = entry
         return sorted(found.values(), key=lambda entry: -entry.at)[:MOST_SHOWN]

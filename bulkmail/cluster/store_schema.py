@@ -22,7 +22,7 @@ _VERSION_TABLE = "CREATE TABLE version (version integer PRIMARY KEY, applied_at 
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class SchemaRemark:
     """What a check found: `is_error` keeps a worker from sending; `fix` says what to do."""
 
     text: str
@@ -67,7 +67,7 @@ async def require(connection: Connection, url: str, *, at_least: int = VERSION, 
     return found
 
 
-async def check(connection: Connection, url: str) -> list[Remark]:
+async def check(connection: Connection, url: str) -> list[SchemaRemark]:
     """What is wrong with the store, the gravest first.  Raises `StoreError` when it cannot even be asked."""
     with saying(url):
         _refuse_old(connection, url)
@@ -76,11 +76,11 @@ async def check(connection: Connection, url: str) -> list[Remark]:
         apart = time.time() - float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8"))
     if abs(apart) > CLOCKS_APART:
         text = f"the clocks of this machine and of the store are {abs(apart):.0f} s apart"
-        found.append(Remark(text, "set both by NTP", is_error=True))
+        found.append(SchemaRemark(text, "set both by NTP", is_error=True))
     return sorted(found, key=lambda remark: not remark.is_error)
 
 
-async def _rights(connection: Connection) -> list[Remark]:
+async def _rights(connection: Connection) -> list[SchemaRemark]:
     tables = ("campaign", "session", "shard", "row", "delivery", "attempt", "setting", "part", "work")
     missing = [
         table
@@ -94,10 +94,10 @@ async def _rights(connection: Connection) -> list[Remark]:
         return []
     user = await connection.fetchval("SELECT current_user")
     fix = f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA {SCHEMA} TO {user}"
-    return [Remark(f"{user} may not read and write {', '.join(missing)}", fix, is_error=True)]
+    return [SchemaRemark(f"{user} may not read and write {', '.join(missing)}", fix, is_error=True)]
 
 
-async def _list_rights(connection: Connection) -> list[Remark]:
+async def _list_rights(connection: Connection) -> list[SchemaRemark]:
     """The suppression list is a schema of its own, because some machines need nothing else."""
     granted = await connection.fetchval(
         """
@@ -115,22 +115,24 @@ async def _list_rights(connection: Connection) -> list[Remark]:
         f"GRANT USAGE ON SCHEMA {LIST_SCHEMA} TO {user};"
         f" GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {LIST_SCHEMA} TO {user}"
     )
-    return [Remark(f"{user} may not read and write the suppression list", fix, is_error=True)]
+    return [SchemaRemark(f"{user} may not read and write the suppression list", fix, is_error=True)]
 
 
-async def _durability(connection: Connection) -> list[Remark]:
+async def _durability(connection: Connection) -> list[SchemaRemark]:
     async def setting(name: str) -> str:
         return str(await connection.fetchval("SELECT current_setting($1)", name))
 
     found = []
     if await setting("fsync") == "off":
-        found.append(Remark("fsync is off: a power cut can lose marks, and then messages go twice", "fsync = on", True))
+        found.append(
+            SchemaRemark("fsync is off: a power cut can lose marks, and then messages go twice", "fsync = on", True)
+        )
     if await setting("synchronous_commit") == "off":
         text = "synchronous_commit is off: a crash can lose marks, and then messages go twice"
-        found.append(Remark(text, "synchronous_commit = on", is_error=True))
+        found.append(SchemaRemark(text, "synchronous_commit = on", is_error=True))
     if not await setting("synchronous_standby_names"):
         text = "there is no synchronous standby: what a failover loses may be sent twice"
-        found.append(Remark(text, "set synchronous_standby_names if you fail over"))
+        found.append(SchemaRemark(text, "set synchronous_standby_names if you fail over"))
     return found
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from bulkmail.feedback.classify import Finding, classify
+from bulkmail.feedback.classify import NoticeMeaning, classify
 from bulkmail.feedback.mime import NO_FIELDS, Fields, Mail, decoded, parameter, read_fields, take_apart
-from bulkmail.feedback.notice import ADDRESS, COMPLAINT, MOST_RECIPIENTS, Notice, Notices, read_notices
+from bulkmail.feedback.notice import ADDRESS, COMPLAINT, MOST_RECIPIENTS, Notices, RecipientNotice, read_notices
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
 from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.text import printable
@@ -24,12 +24,12 @@ _MOST_IDS = 50
 class Reported:
     """One recipient, what is said about it, and what that means."""
 
-    notice: Notice
-    finding: Finding
+    notice: RecipientNotice
+    finding: NoticeMeaning
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class FeedbackReport:
     """What a mail says, before anything in it is believed.
 
     `written_to` are the addresses that the mail itself came to, best first; `message_ids` those of the message that it
@@ -52,7 +52,7 @@ class Report:
     words: str = ""
 
 
-def read_report(raw: bytes) -> Report:
+def read_report(raw: bytes) -> FeedbackReport:
     """What the mail in `raw` says.  Never raises, and looks at a bounded part of them."""
     mail = take_apart(raw)
     notices = read_notices(mail)
@@ -69,18 +69,18 @@ def read_report(raw: bytes) -> Report:
     return _report(mail, kinds.pop() if len(kinds) == 1 else FeedbackKind.UNCLEAR, notices, found)
 
 
-def _found(notice: Notice, text: str) -> Finding:
+def _found(notice: RecipientNotice, text: str) -> NoticeMeaning:
     if notice.action == COMPLAINT:
-        return Finding(FeedbackKind.SPAM_COMPLAINT, "abuse", words=printable(notice.diagnostic, MOST_WORDS))
+        return NoticeMeaning(FeedbackKind.SPAM_COMPLAINT, "abuse", words=printable(notice.diagnostic, MOST_WORDS))
     return classify(notice, text)
 
 
-def _report(mail: Mail, kind: FeedbackKind, notices: Notices, found: tuple[Reported, ...]) -> Report:
+def _report(mail: Mail, kind: FeedbackKind, notices: Notices, found: tuple[Reported, ...]) -> FeedbackReport:
     fields, quoted = mail.fields, notices.quoted
     subject = decoded(fields.get("subject"))[:1_000]
     ids = [_message_id(value) for value in quoted.values("message-id")]
     ids += _ID_IN_TEXT.findall(notices.text) if not ids else []
-    return Report(
+    return FeedbackReport(
         kind=kind,
         recipients=found,
         written_to=_written_to(fields),
@@ -101,7 +101,7 @@ def _report(mail: Mail, kind: FeedbackKind, notices: Notices, found: tuple[Repor
 _ABUSE = {"abuse", "fraud", "other", "complaint", "miscategorized"}
 
 
-def _complaint(mail: Mail, notices: Notices) -> Report | None:
+def _complaint(mail: Mail, notices: Notices) -> FeedbackReport | None:
     """An ARF report (RFC 5965), or what Microsoft sends instead; None for any other mail."""
     part = next(mail.of_type("message/feedback-report"), None)
     fields = read_fields(part.text.strip("\n")) if part is not None else NO_FIELDS
@@ -118,9 +118,9 @@ def _complaint(mail: Mail, notices: Notices) -> Report | None:
         named = fields.values("original-rcpt-to", "removal-recipient") or quoted.values("to")
     addresses = {address.lower(): address for value in named for address in ADDRESS.findall(value[:2_000])}
     words = printable(next((p.text for p in mail.of_type("text/plain")), ""), MOST_WORDS)
-    finding = Finding(kind, reason or "unclear", words=words)
-    found = tuple(Reported(Notice(address), finding) for address in list(addresses.values())[:MOST_RECIPIENTS])
-    return _report(mail, kind, notices, found or (Reported(Notice(""), finding),))
+    finding = NoticeMeaning(kind, reason or "unclear", words=words)
+    found = tuple(Reported(RecipientNotice(address), finding) for address in list(addresses.values())[:MOST_RECIPIENTS])
+    return _report(mail, kind, notices, found or (Reported(RecipientNotice(""), finding),))
 
 
 _KINDS = {

@@ -282,7 +282,7 @@ def erase(path: Path, key: str, *, dry_run: bool = False) -> Erasure:
         lock.release()
 
 
-def _erase(opened: sqlite_file.Store, key: str, *, dry_run: bool) -> Erasure:
+def _erase(opened: sqlite_file.OutboxFile, key: str, *, dry_run: bool) -> Erasure:
     with opened.reading() as connection:
         connection.execute("PRAGMA secure_delete = ON")
         connection.create_function("is_meant", 1, _is_meant(key), deterministic=True)
