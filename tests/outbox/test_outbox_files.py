@@ -107,7 +107,7 @@ def change(path: Path, statement: str) -> None:
 def test_outbox_of_a_newer_version_is_refused(opener: Opener, path: Path, create: Callable[..., Outbox]) -> None:
     create(make_entries(1)).close()
     change(path, "PRAGMA user_version = 99")
-    with pytest.raises(OutboxError, match="another version of bulkmail: its format is 99, this one reads 2"):
+    with pytest.raises(OutboxError, match="another version of bulkmail: its format is 99, this one reads 3"):
         opener(path)
     assert names(path.parent) == ["run.outbox"]
 
