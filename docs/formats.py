@@ -271,7 +271,7 @@ class Reply(Format):
 
 
 class Relay(Format):
-    """`bulkmail relay --json`; what was not found out is null.  `round_trip` is seconds."""
+    """`bulkmail relay --json`; what is not known is null.  `round_trip` is seconds."""
 
     relay: str
     usable: bool
@@ -319,7 +319,7 @@ class Ended(Format):
 
 
 class Stop(Ended):
-    """`bulkmail stop --json`.  `left` counts messages that sending would go on with."""
+    """`bulkmail stop --json`.  `left` counts messages that are left to send."""
 
     outbox: str
     was_sending: bool

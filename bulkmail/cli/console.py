@@ -93,7 +93,7 @@ def command(
         )
         address = f"http://{HOST}:{number}/?token={token.reveal()}"
         click.echo(f"The console is at {address}")
-        click.echo("Ctrl-C ends it; runs that it started go on.", err=True)
+        click.echo("Ctrl-C ends it; runs that it started continue.", err=True)
         sys.stdout.flush()
         if not no_open:
             show(write_opener(state, address))

@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "send": ("bulkmail.cli.send", "Send a campaign, or continue an interrupted one."),
     "compose": ("bulkmail.cli.compose", "Write and send one message, step by step in the terminal."),
     "resume": ("bulkmail.cli.resume", "Continue a run as it was recorded."),
-    "stop": ("bulkmail.cli.stop", "Stop a run that another process is sending; resume goes on."),
+    "stop": ("bulkmail.cli.stop", "Stop a run that another process is sending."),
     "cancel": ("bulkmail.cli.cancel", "Cancel a run: recipients not yet sent to are skipped."),
     "reconcile": ("bulkmail.cli.reconcile", "Look up messages in doubt in a mailbox or a server's log."),
     "status": ("bulkmail.cli.status", "Show the state of a run, also while it is sending."),
@@ -122,11 +122,19 @@ class Program(click.Group):
             callback=_show_version,
             help="Show the version and exit.",
         )
+        docs = click.Option(
+            ["--docs"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_docs,
+            help="Show where the documentation is and exit.",
+        )
         super().__init__(
             name="bulkmail",
             help=HELP,
             epilog=EPILOG,
-            params=[version, _debug_option(hidden=False)],
+            params=[version, docs, _debug_option(hidden=False)],
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
         )
 
@@ -278,3 +286,17 @@ def _show_version(context: click.Context, option: click.Parameter, value: bool) 
         number = "(not installed)"
     click.echo(f"bulkmail {number}")
     context.exit()
+
+
+def _show_docs(context: click.Context, option: click.Parameter, value: bool) -> None:
+    """They come with the program, as Markdown."""
+    if not value or context.resilient_parsing:
+        return
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "data" / "docs", package.parent / "docs"):
+        if (folder / "index.md").is_file():
+            click.echo(folder / "index.md")
+            context.exit()
+    from bulkmail.model.errors import ConfigError
+
+    raise ConfigError("this installation lacks its documentation", hint="pip install --force-reinstall bulkmail")

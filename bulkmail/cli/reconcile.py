@@ -87,7 +87,7 @@ def command(
     decision: str | None,
     rows: str | None,
 ) -> int:
-    """Look rows in doubt up by their Message-IDs, and take as accepted whatever is found.
+    """Look rows in doubt up by their Message-IDs, and mark as accepted those found.
 
     RUN is an outbox file, or a campaign (its latest run).  Not to be found proves nothing.
     With --as no place is looked in: rows become what you say.
@@ -132,7 +132,7 @@ def command(
             outbox.finish()
         _tell(findings, is_dry=dry_run)
         left = doubts if dry_run else outbox.doubts()
-        _advise(findings, path, relay=outbox.settings.get("routes_record", ""), left=left)
+        _advise(findings, path, relay=bytes(outbox.info.sending).decode(), left=left)
         return EXIT_IN_DOUBT if left else 0
     finally:
         outbox.close()

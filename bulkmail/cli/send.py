@@ -117,7 +117,7 @@ Examples:
 @trace_option
 @notify_option
 @store_option
-@click.option("--new", "start_over", is_flag=True, help="Start over: send to all, whatever an earlier run did.")
+@click.option("--new", "start_over", is_flag=True, help="Start over: send to all, also those sent to before.")
 @click.option(
     "--changed", "only_unreached", is_flag=True, help="Send the changed message or list to those not reached yet."
 )

@@ -12,14 +12,14 @@ import anyio
 from anyio import to_thread
 
 from bulkmail.engine.contracts import Connect, Connection, DeliveryResult, Event, Notice
-from bulkmail.mailing.suppression_list import ListInUse, known_run, recorded_list
+from bulkmail.mailing.suppression_list import is_there, known_run, open_used
 from bulkmail.model.delivery import AttemptResult, Delivery
 from bulkmail.model.errors import OutboxError, SuppressionError
 from bulkmail.model.feedback_event import FeedbackEvent, event_of_reply
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.outcome import Outcome
 from bulkmail.model.recipient import Address
-from bulkmail.model.suppression import MISTAKE_LEAST
+from bulkmail.model.suppression import MISTAKE_LEAST, ListInUse
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.presets import known_providers
@@ -72,7 +72,7 @@ class ListKeeper:
         self._store: Suppressions | None = None
         self._index: SuppressionIndex | None = None
         self._version = -1
-        self._campaign = outbox.campaign.name if outbox.campaign else outbox.settings.get("name", "")
+        self._campaign = outbox.campaign.name if outbox.campaign else outbox.info.name
         self._delivering: set[str] = set()  # relays that do
         self._is_registered = False
         self._provider_of = known_providers().of
@@ -194,12 +194,12 @@ class ListKeeper:
             self._observe(Notice(text, ""))
 
     def _open_if_there(self) -> None:
-        if self._store is None and self._used.is_there():
+        if self._store is None and is_there(self._used):
             self._open()
 
     def _open(self) -> Suppressions:
         if self._store is None:
-            self._store = self._used.open()
+            self._store = open_used(self._used)
             self._index = SuppressionIndex(self._store, self._used.policy)
             if self._used.rules.soft is not None:
                 self._soft = self._store.soft_bounced(self._used.rules.soft.within)
@@ -328,7 +328,7 @@ async def keeping_to_list(
     outbox: Outbox, *, interrupt: Callable[[], None], observe: Callable[[Event], None]
 ) -> AsyncIterator[ListKeeper | None]:
     """The keeper of a run while it sends; None for a rehearsal, and for a run without a suppression list."""
-    used = recorded_list(outbox.settings)
+    used = outbox.info.suppression_list
     if used is None or outbox.is_rehearsal:
         yield None
         return

@@ -148,7 +148,7 @@ LAG = 1000  # outcomes that may wait for a slow reader before sending waits too
 class SendingStopped(BulkmailError):
     """The run stopped before its end; `__cause__` says why, `report` how far it came.
 
-    With an outbox on disk, the same call goes on where this one stopped.
+    With an outbox on disk, the same call continues where this one stopped.
     """
 
     def __init__(self, cause: BulkmailError, report: Report) -> None:

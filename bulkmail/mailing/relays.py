@@ -86,11 +86,11 @@ def sort_into_queues(
     """
     has_routes = any(route.senders or route.recipients for route in routes)
     if not has_routes and routes[0].relay.kind.is_rehearsal:
-        if outbox.settings.get("routed") == "yes":  # an earlier run of it had relays of another kind
+        if outbox.info.is_routed:  # an earlier run of it had relays of another kind
             outbox.sort_into_queues(lambda path, recipient, reverse_path: 0, reads_rows=False)
-            outbox.set_setting("routed", "no")
+            outbox.note(is_routed=False)
         return Sorted({0: tuple(range(len(routes)))}, {})
-    outbox.set_setting("routed", "yes")
+    outbox.note(is_routed=True)
     has_copies = outbox.campaign is not None and bool(outbox.campaign.to or outbox.campaign.cc or outbox.campaign.bcc)
     numbers: dict[tuple[tuple[int, ...], str], int] = {(tuple(range(len(routes))), ""): 0}
     has_senders = any(route.senders for route in routes)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
+from msgspec import structs
 
 from bulkmail.cluster.campaigns import (
     CampaignState,
@@ -32,7 +33,7 @@ from bulkmail.engine.engine import Engine
 from bulkmail.mailing.composing import composing
 from bulkmail.mailing.permits import open_permits
 from bulkmail.mailing.relays import Sorted, know_tables
-from bulkmail.mailing.run_record import RestNote, SlowdownNote, from_settings
+from bulkmail.mailing.run_record import RestNote, SlowdownNote
 from bulkmail.model.breaker import StopRequest
 from bulkmail.model.campaign import NO_KEYS, Campaign, Keys
 from bulkmail.model.errors import ConfigError
@@ -42,6 +43,8 @@ from bulkmail.model.recipient import RowFields
 from bulkmail.model.route import MailboxProviders, Route
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import decode_campaign
+from bulkmail.outbox.run_info import RunInfo, written
+from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.settings.presets import known_feedback
 
 if TYPE_CHECKING:
@@ -53,19 +56,19 @@ LOOK = 1.0  # seconds between two looks at the campaign's state
 
 
 class StoreNotes:
-    """The settings of a campaign in the store.  A change is here at once, and soon in the store."""
+    """The notes of a campaign in the store.  A change is here at once, and soon in the store."""
 
-    def __init__(self, url: str, campaign: int, settings: Mapping[str, str]) -> None:
-        self.settings = dict(settings)
+    def __init__(self, url: str, campaign: int, info: RunInfo) -> None:
+        self.info = info
         self._url = url
         self._campaign = campaign
         self._changed: dict[str, str] = {}
         self._writing: asyncio.Task[None] | None = None
 
-    def set_setting(self, key: str, value: str) -> None:
-        """Keeps a note of the caller's."""
-        self.settings[key] = value
-        self._changed[key] = value
+    def note(self, **changes: object) -> None:
+        """Changes what `info` says."""
+        self.info = structs.replace(self.info, **changes)
+        self._changed |= written(changes)
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write())
 
@@ -107,7 +110,7 @@ class StoreRun:
     @classmethod
     def of(cls, url: str, stored: StoredCampaign, *, keys: Keys = NO_KEYS, pace: Pace | None = None) -> StoreRun:
         """As it was loaded; `pace` in place of the one it was loaded with.  Raises `StoreError`, `OutboxError`."""
-        routes, recorded = from_settings(stored.settings, Path(stored.name))
+        routes, recorded = info_of(stored).read_sending(stored.name)
         return cls(url, stored, campaign_of(stored), routes, pace or recorded, keys)
 
     @property
@@ -134,7 +137,7 @@ class StoreRun:
     async def send(self, session: Session, connects: Sequence[Connect], *, observe: Callable[[Event], None]) -> Ending:
         """Delivers what is open, among other workers, until nothing is left or the campaign is stopped."""
         await know_tables()
-        notes = StoreNotes(self.url, self.stored.id, self.stored.settings)
+        notes = StoreNotes(self.url, self.stored.id, info_of(self.stored))
         async with AsyncExitStack() as stack:
             connection = await connect(self.url)
             stack.push_async_callback(_close, connection)
@@ -247,6 +250,12 @@ def campaign_of(stored: StoredCampaign) -> Campaign:
 def queues_to_setting(queues: Sorted) -> str:
     """Which relays serve which queue, for the store."""
     return msgspec.json.encode(queues).decode()
+
+
+def info_of(stored: StoredCampaign) -> RunInfo:
+    """What the store notes of the campaign.  Raises `OutboxError`."""
+    with noticing_damage(stored.name, "what it says of the run"):
+        return RunInfo.read(stored.settings)
 
 
 def queues_in(settings: Mapping[str, str], relays: int) -> Sorted:

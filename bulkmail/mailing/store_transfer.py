@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from anyio import from_thread, to_thread
+from msgspec import structs
 
 from bulkmail.cluster.campaigns import CampaignState, StoredCampaign
 from bulkmail.cluster.database import saying
@@ -18,18 +19,15 @@ from bulkmail.cluster.loading import NewCampaign, load
 from bulkmail.cluster.reader import read_pages
 from bulkmail.cluster.session import expire
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.store_run import PROVIDERS, QUEUES, campaign_of, queues_to_setting, request_in
+from bulkmail.mailing.store_run import PROVIDERS, QUEUES, campaign_of, info_of, queues_to_setting, request_in
 from bulkmail.mailing.suppression_list import with_bounce_key
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.kept_row import KeptPage
 from bulkmail.outbox.entries import encode_campaign
 from bulkmail.outbox.run_copy import CopiedRun, pages_of, write_copy
-from bulkmail.report.rest import STOPPED
 
 if TYPE_CHECKING:
     from asyncpg import Connection
-
-_OF_THE_FILE = ("maildir",)  # settings that say where something is on this machine
 
 
 async def upload(connection: Connection, url: str, name: str, mailing: Mailing) -> int:
@@ -43,8 +41,7 @@ async def upload(connection: Connection, url: str, name: str, mailing: Mailing) 
         raise ConfigError("ready-made messages cannot be sent from a store", hint="send them from this machine")
     queues = await mailing.find_queues()
     await to_thread.run_sync(with_bounce_key, outbox, mailing.keys)
-    settings = {key: value for key, value in outbox.settings.items() if key not in _OF_THE_FILE}
-    settings |= {
+    settings = structs.replace(outbox.info, maildir="").notes() | {
         QUEUES: queues_to_setting(queues),
         PROVIDERS: msgspec.json.encode(mailing.providers).decode(),
     }
@@ -69,9 +66,9 @@ async def copied(connection: Connection, url: str, stored: StoredCampaign) -> As
     """
     with saying(url):
         await expire(connection)
-    settings = dict(stored.settings)
-    if stored.state is CampaignState.STOPPED and request_in(stored.why) is not None:
-        settings[STOPPED] = stored.why
+    info = info_of(stored)
+    if stored.state is CampaignState.STOPPED:
+        info = structs.replace(info, stopped=request_in(stored.why))
     run = CopiedRun(
         run_id=stored.run_id,
         created_at=stored.created_at,
@@ -79,7 +76,7 @@ async def copied(connection: Connection, url: str, stored: StoredCampaign) -> As
         ended_at=stored.ended_at,
         allow_duplicates=stored.allow_duplicates,
         campaign=campaign_of(stored),
-        settings=settings,
+        info=info,
     )
     pages = read_pages(connection, url, stored.id)
 

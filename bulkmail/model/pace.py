@@ -62,7 +62,7 @@ class Pace:
 
     @property
     def waits_for_all(self) -> bool:
-        """Whether the run goes on until nothing is deferred any more."""
+        """Whether the run continues until nothing is deferred any more."""
         return math.isinf(self.wait)
 
 

@@ -166,7 +166,7 @@ _OPTIONS = ("name", "weight", "priority", "rate", "quota", "senders", "recipient
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Route:
-    """A relay among others.  Alone it takes everything, whatever stands here but `rate` and the limits of a session.
+    """A relay among others.  Alone it takes everything; only `rate` and limits of a session count then.
 
     Mail goes through the relays that name it most closely by `senders` (the domain of From) and `recipients`: patterns
     `"example.com"`, `"*.example.com"` (any domain below it) or `"*"`; empty is the same as `"*"`.  Of those, the ones

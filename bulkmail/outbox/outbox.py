@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from msgspec import structs
+
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Job, Written, check_move
 from bulkmail.model.errors import OutboxError
@@ -39,6 +41,7 @@ from bulkmail.outbox.jobs import Ids
 from bulkmail.outbox.lock import Lock, refuse_network
 from bulkmail.outbox.lookup import suppress
 from bulkmail.outbox.run_header import Header, RunningTally, count_rows, read_header
+from bulkmail.outbox.run_info import RunInfo, written
 from bulkmail.outbox.settling import Settler, dated, doubts, move_all, settle_found
 from bulkmail.outbox.sqlite_file import check_values, noticing_damage
 from bulkmail.outbox.turns import Overlay
@@ -60,8 +63,8 @@ class Outbox:
     the system's words; what was committed before stays.  A call that writes is durable when it returns, as far as
     `durability` says; with `Durability.POWER` it waits for the disk.
 
-    `path` is None in memory.  `campaign` is None for ready-made messages.  `settings` are the caller's own notes, kept
-    by `set_setting()`.  `newly_in_doubt` is how many deliveries this opening found marked by a crash.  `store` is for
+    `path` is None in memory.  `campaign` is None for ready-made messages.  `info` is what it notes of the run,
+    changed by `note()`.  `newly_in_doubt` is how many deliveries this opening found marked by a crash.  `store` is for
     this room's own use.
     """
 
@@ -81,9 +84,9 @@ class Outbox:
             self._deliveries = int(connection.execute("SELECT coalesce(max(id), 0) FROM delivery").fetchone()[0])
         self.run_id: str = self._header.run_id
         self.campaign: Campaign | None = self._header.campaign
-        self.settings: dict[str, str] = dict(self._header.settings)
+        self.info: RunInfo = self._header.info
         self.is_loaded: bool = self._header.loaded_at is not None
-        self.is_rehearsal: bool = self._header.is_rehearsal
+        self.is_rehearsal: bool = self.info.is_rehearsal
         self.started_at: float | None = self._header.started_at  # by an earlier process
 
     @classmethod
@@ -92,7 +95,7 @@ class Outbox:
         path: Path | None,
         *,
         campaign: Campaign | None,
-        settings: Mapping[str, str],
+        info: RunInfo = RunInfo(),  # noqa: B008 - frozen
         durability: Durability = Durability.PROCESS,
         allow_duplicates: bool = False,
         replace: bool = False,
@@ -109,8 +112,7 @@ class Outbox:
                 "INSERT INTO run (id, run_id, created_at, allow_duplicates) VALUES (1, ?, ?, ?)",
                 (secrets.token_hex(10), time.time(), allow_duplicates),
             )
-            pairs = [(storable(key), storable(value)) for key, value in settings.items()]
-            connection.executemany("INSERT INTO setting VALUES (?, ?)", pairs)
+            connection.executemany("INSERT INTO setting VALUES (?, ?)", info.notes().items())
             if campaign:
                 connection.execute("INSERT INTO campaign VALUES (1, ?, ?)", (campaign.fingerprint, content))
 
@@ -137,7 +139,7 @@ class Outbox:
             if outbox.is_loaded:
                 with outbox.store.writing() as connection, noticing_damage(outbox.store.name, "its journal"):
                     check_values(connection, outbox.store.name)
-                    relay = outbox.settings.get("relay", "")
+                    relay = outbox.info.relay
                     outbox.newly_in_doubt = outbox._settler.recover(connection, relay=relay, now=time.time())
         except BaseException:
             outbox._let_go()
@@ -435,11 +437,12 @@ class Outbox:
 
     # The rest ---------------------------------------------------------------------------------------------------------
 
-    def set_setting(self, key: str, value: str) -> None:
-        """Keeps a note of the caller's."""
+    def note(self, **changes: object) -> None:
+        """Changes what `info` says."""
+        changed = structs.replace(self.info, **changes)
         with self.store.lock, self.store.writing() as connection:
-            connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (storable(key), storable(value)))
-            self.settings[key] = value
+            connection.executemany("INSERT OR REPLACE INTO setting VALUES (?, ?)", written(changes).items())
+            self.info = changed
 
     def finish(self, *, ended_at: float | None = None) -> None:
         """Notes the end, by default now, and leaves one plain file; nothing happens while anything is open."""

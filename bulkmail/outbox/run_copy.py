@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.kept_row import KeptDelivery, KeptPage, KeptRow
 from bulkmail.model.lazy import dataclass
-from bulkmail.outbox.entries import IS_COPY, encode_campaign, storable
+from bulkmail.outbox.entries import IS_COPY, encode_campaign
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.outbox.sqlite_file import make_file, make_folder, statements
 
 PAGE = 5_000  # rows
@@ -54,7 +55,7 @@ class CopiedRun:
     ended_at: float | None
     allow_duplicates: bool
     campaign: Campaign | None
-    settings: Mapping[str, str]
+    info: RunInfo
 
 
 def pages_of(outbox: Outbox) -> Iterator[KeptPage]:
@@ -78,8 +79,7 @@ def write_copy(path: Path, run: CopiedRun, pages: Iterable[KeptPage]) -> None:
             "INSERT INTO run (id, run_id, created_at, allow_duplicates) VALUES (1, ?, ?, ?)",
             (run.run_id, run.created_at, run.allow_duplicates),
         )
-        pairs = [(storable(key), storable(value)) for key, value in run.settings.items()]
-        connection.executemany("INSERT INTO setting VALUES (?, ?)", pairs)
+        connection.executemany("INSERT INTO setting VALUES (?, ?)", run.info.notes().items())
         if run.campaign is not None:
             content = encode_campaign(run.campaign)
             connection.execute("INSERT INTO campaign VALUES (1, ?, ?)", (run.campaign.fingerprint, content))

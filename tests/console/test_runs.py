@@ -15,6 +15,7 @@ from bulkmail.model.outcome import Fault, Reply, Stage
 from bulkmail.model.suppression import SuppressionReason
 from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import Addition
 from tests.console.asking import Asker
@@ -32,7 +33,7 @@ def outbox(root: Path) -> Path:
     path = root / "spring" / "runs" / "spring.outbox"
     path.parent.mkdir()
     events: Sequence[Reply | Fault | None] = [OK, UNKNOWN, HOSTILE, RETRY, LOST, None, *[OK] * 150]
-    with Outbox.create(path, campaign=None, settings={"name": "spring", "relay": HARM, "list": "people.csv"}) as made:
+    with Outbox.create(path, campaign=None, info=RunInfo(name="spring", relay=HARM, list_name="people.csv")) as made:
         fill_outbox(made, events, bad=[HARM])
     return path
 

@@ -83,7 +83,7 @@ class Trial:
 
     def __init__(self, limits: Given) -> None:
         self.clock = ManualClock(1_000.0)
-        self.outbox = Outbox.create(None, campaign=None, settings={})
+        self.outbox = Outbox.create(None, campaign=None)
         self.outbox.record(self._people())
         self.outbox.finish_loading()
         if limits.queues > 1:

@@ -209,7 +209,7 @@ class Trial:
         self.ending: Ending | None = None
 
     async def run(self) -> None:
-        with Outbox.create(None, campaign=None, settings={}) as box:
+        with Outbox.create(None, campaign=None) as box:
             addresses = [f"p{n}@example.com" for n in range(self.rows)]
             box.record(
                 Entry(Recipient(Address.parse(address), "", {"email": address}, Place("people.csv", line)))
