@@ -60,7 +60,7 @@ class Single(SmtpConnection):
         waiting = iter((transfer,))
         await self.carry(lambda: next(waiting, None))
         if not results:  # it was over before it began
-            return Fault(Stage.MAIL, Breakage.LOST, self.goodbye)
+            return Fault(Stage.MAIL, Breakage.LOST, self.closed_because)
         if errors and isinstance(results[0], Fault):
             raise errors[0]
         return results[0]

@@ -299,7 +299,7 @@ class Run:
         self.clock = plan.clock
         self.life = Lifetime(plan.clock)
         self.journal = Journal(plan.store)
-        self.shaper = plan.shaper or make_shaper(plan.lanes, plan.pace)
+        self.shaper = plan.shaper or make_shaper(plan.mailbox_providers, plan.pace)
         self.throttling = Throttling(self.shaper, clock=plan.clock, rng=plan.rng, show=plan.observe, tell=self.tell)
         self.preparer = Preparer(plan.compose, plan.sign, plan.clock)
         self.breaker = plan.breaker or Breaker(plan.pace.breakers, total=plan.store.eligible)

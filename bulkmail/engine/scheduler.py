@@ -250,7 +250,7 @@ class Scheduler:
         self._relays = relays
         self._shaper = shaper
         self._changed = changed
-        self._provider_of = lru_cache(maxsize=65_536)(plan.lanes.of)
+        self._provider_of = lru_cache(maxsize=65_536)(plan.mailbox_providers.of)
         self._only_provider = plan.providers.get(next(iter(serving), 0), "") if self.is_alone else ""
         self.holds = Holds(plan, relays, self.queues, self.shares, provider_of=self._key_provider, shaper=shaper)
 

@@ -156,7 +156,7 @@ class WorkerSession:
         self.used_at = self._run.clock.monotonic()
         if self.is_spent or not line.usable:
             if not (self.is_spent or self.carried or self._is_closed):
-                self.fails(Fault(Stage.MAIL, Breakage.LOST, line.goodbye))
+                self.fails(Fault(Stage.MAIL, Breakage.LOST, line.closed_because))
             self.drop()
 
     def fails(self, event: Reply | Fault, scope: Scope = Scope.SESSION, *, asked: float = 0.0) -> None:

@@ -87,7 +87,7 @@ class SmtpConnection(asyncio.BufferedProtocol):
         return not self._protocol.terms.capabilities.sandbox
 
     @property
-    def goodbye(self) -> str:
+    def closed_because(self) -> str:
         """Why it is over, in words for people; empty while it is not."""
         return "" if self._protocol.closed is None else self._protocol.closed.words
 
