@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio import to_thread
 
-from bulkmail.engine.contracts import Connect, Connection, DeliveryResult, Event, Notice
+from bulkmail.engine.contracts import Connect, Connection, DeliveryResult, Event, Notice, ResultBatch
 from bulkmail.mailing.suppression_list import is_there, known_run, open_used
 from bulkmail.model.delivery import AttemptResult, Delivery
 from bulkmail.model.errors import OutboxError, SuppressionError
@@ -99,15 +99,17 @@ class ListKeeper:
         return opened
 
     def observe(self, event: Event) -> None:
-        """The engine tells: of each message, so that this must cost next to nothing."""
-        if event.__class__ is DeliveryResult:
-            delivery, outcome = event.delivery, event.attempt.verdict.outcome
-            if outcome is _ACCEPTED or outcome is _REJECTED:
-                path = delivery.forward_path
-                domain = path[path.rfind("@") + 1 :]
-                self._domains[domain] = self._domains.get(domain, 0) + 1
-            if outcome is not _ACCEPTED or self._soft:
-                self._note(event)
+        """The engine tells: of all messages, so that this must cost next to nothing."""
+        if event.__class__ is ResultBatch:
+            domains = self._domains
+            for result in event.results:
+                outcome = result.attempt.verdict.outcome
+                if outcome is _ACCEPTED or outcome is _REJECTED:
+                    path = result.delivery.forward_path
+                    domain = path[path.rfind("@") + 1 :]
+                    domains[domain] = domains.get(domain, 0) + 1
+                if outcome is not _ACCEPTED or self._soft:
+                    self._note(result)
         self._observe(event)
 
     def _note(self, event: DeliveryResult) -> None:

@@ -17,7 +17,7 @@ from bulkmail.checks.catalog import SUPPRESSION_ENTRY, gravest_first, judge, wit
 from bulkmail.checks.check_finding import Finding, refuse
 from bulkmail.checks.evidence import Evidence
 from bulkmail.checks.row_checks import RowCheck
-from bulkmail.engine.contracts import Connect, DeliveryResult, Ending, Event, Outlet, Plan, make_shaper
+from bulkmail.engine.contracts import Connect, Ending, Event, Outlet, Plan, ResultBatch, make_shaper
 from bulkmail.engine.engine import Engine
 from bulkmail.mailing import suppression_list
 from bulkmail.mailing.checking import (
@@ -61,7 +61,7 @@ from bulkmail.mailing.relays import (
     find_unserved,
     know_tables,
     providers_for,
-    sort_into_lanes,
+    sort_into_queues,
 )
 from bulkmail.mailing.rows import GivenRows, Rows, Selection, Where, blocks_of, varied
 from bulkmail.mailing.run_record import RestNote, SlowdownNote
@@ -383,7 +383,7 @@ class Mailing:
         return Path(kept)
 
     def _find_unserved(self) -> list[Finding]:
-        self._sorted = sort_into_lanes(self.outbox, self.routes, self.providers, keys=self.keys)
+        self._sorted = sort_into_queues(self.outbox, self.routes, self.providers, keys=self.keys)
         return find_unserved(self.outbox, self._sorted.serving)
 
     @property
@@ -423,7 +423,7 @@ class Mailing:
         The error of the `Ending`, if any, has left every row it did not deal with as it was.
         `ready` is awaited before each message is begun.
         """
-        found = await self.find_lanes()
+        found = await self.find_queues()
         if self.takes_over is not None:
             self.outbox = take_over(self.outbox, self.takes_over, durability=self.pace.durability)
             self.takes_over = None
@@ -441,8 +441,8 @@ class Mailing:
                 self._keeper = None
         return ending
 
-    async def find_lanes(self) -> Sorted:
-        """Which relays serve which lane of the outbox, by what DNS says of the domains, too.  Raises `ChecksFailed`."""
+    async def find_queues(self) -> Sorted:
+        """Which relays serve which queue of the outbox, also by the DNS of the domains.  Raises `ChecksFailed`."""
         await know_tables()
         if self.providers.by_exchanger and not self.routes[0].relay.kind.is_rehearsal:
             # Before the plan is made: the providers of the outbox are numbered once more, by what DNS said.
@@ -482,7 +482,7 @@ class Mailing:
                 outlets=[Outlet(*means) for means in zip(self.routes, connects, permits, strict=True)],
                 serving={provider: numbers for provider, numbers in found.serving.items() if numbers},
                 pace=self.pace,
-                lanes=self.providers,
+                mailbox_providers=self.providers,
                 shaper=make_shaper(self.providers, self.pace, known=slowing.known()),  # the canary's too: it learns
                 providers=found.providers,
                 feedback=known_feedback(),
@@ -516,7 +516,7 @@ class Mailing:
 
         def tell(event: Event) -> None:
             nonlocal begun
-            begun += isinstance(event, DeliveryResult)
+            begun += len(event.results) if isinstance(event, ResultBatch) else 0
             plan.observe(event)
 
         keeper = self._keeper

@@ -13,7 +13,7 @@ from functools import reduce
 import anyio
 from anyio import to_thread
 
-from bulkmail.engine.contracts import DeliveryResult, Ending, Event, Limits
+from bulkmail.engine.contracts import Ending, Event, Limits, ResultBatch
 from bulkmail.model.breaker import Ahead, BreakerLimits, CanaryBreaker, ahead_key, judge_canary, policy_key
 from bulkmail.model.errors import ConfigError, OutboxError, SendingPaused
 from bulkmail.model.outcome import Outcome
@@ -249,11 +249,11 @@ class Canary:
 
     def note(self, event: Event) -> None:
         """An event from the engine."""
-        if isinstance(event, DeliveryResult):
+        for result in event.results if isinstance(event, ResultBatch) else ():
             self._tries += 1
-            verdict, delivery = event.attempt.verdict, event.delivery
+            verdict, delivery = result.attempt.verdict, result.delivery
             copy_to = delivery.forward_path if delivery.is_copy else ""
-            key = policy_key(event.attempt.event, verdict)
+            key = policy_key(result.attempt.event, verdict)
             self._messages[ahead_key(delivery.id, copy_to)] = Ahead(verdict.outcome, verdict.scope, delivery.id, key)
             if self._is_second_try and verdict.outcome is Outcome.ACCEPTED:
                 self._stop()

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from bulkmail.engine.contracts import DeliveryResult, Ending, Event, Slowed
+from bulkmail.engine.contracts import Ending, Event, ResultBatch, Slowed
 from bulkmail.model.errors import ConfigError, OutboxError, SendingPaused
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.shaper import MOST_KEPT, Slowdown, Slowdowns
@@ -50,7 +50,7 @@ class RestNote:
         """An event from the engine."""
         if isinstance(event, Hold):
             self._note(event)
-        elif self._is_noted and isinstance(event, DeliveryResult):
+        elif self._is_noted and isinstance(event, ResultBatch):
             self._clear()
         self._observe(event)
 

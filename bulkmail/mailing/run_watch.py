@@ -16,7 +16,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from bulkmail.engine.contracts import DeliveryResult, Event
+from bulkmail.engine.contracts import Event, ResultBatch
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.notifying import BACKOFF, MailWay, NotifiedRun, make_notification, notify, sender_of
 from bulkmail.model.errors import BulkmailError, ConfigError, OutboxError
@@ -188,7 +188,7 @@ class RunWatch:
         def see(event: Event) -> None:
             now = time.monotonic()
             match event:
-                case DeliveryResult():
+                case ResultBatch():
                     self._moved_at = now
                     stillness.moved(now)
                 case Hold(until=until, is_planned=True):

@@ -50,7 +50,7 @@ from bulkmail.settings.presets import known_feedback
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-LANES = "lanes_record"  # a setting: which relays serve which lane, and whose lane it is
+QUEUES = "queues_record"  # a setting: which relays serve which queue, and whose queue it is
 PROVIDERS = "providers_record"  # a setting: the mailbox providers as they were known when the list was loaded
 LOOK = 1.0  # seconds between two looks at the campaign's state
 
@@ -191,7 +191,7 @@ class StoreRun:
         assert self._store is not None  # noqa: S101
         slowing = SlowdownNote(notes, observe)
         note = RestNote(notes, slowing.observe)
-        lanes = lanes_in(self.stored.settings, len(self.routes))
+        queues = queues_in(self.stored.settings, len(self.routes))
         providers = providers_in(self.stored.settings)
         async with (
             open_permits(self.routes, self.pace, run_id=self.run_id, is_rehearsal=self.stored.is_rehearsal) as permits,
@@ -201,11 +201,11 @@ class StoreRun:
                 self._store,
                 compose=compose,
                 outlets=[Outlet(*means) for means in zip(self.routes, connects, permits, strict=True)],
-                serving={lane: numbers for lane, numbers in lanes.serving.items() if numbers},
+                serving={queue: numbers for queue, numbers in queues.serving.items() if numbers},
                 pace=self.pace,
-                lanes=providers,
+                mailbox_providers=providers,
                 shaper=make_shaper(providers, self.pace, known=slowing.known()),
-                providers=lanes.providers,
+                providers=queues.providers,
                 feedback=known_feedback(),
                 sign=sign,
                 observe=note.observe,
@@ -247,9 +247,9 @@ def campaign_of(stored: StoredCampaign) -> Campaign:
         ) from error
 
 
-def lanes_to_setting(lanes: Sorted) -> str:
-    """Which relays serve which lane, for the store."""
-    return msgspec.json.encode(lanes).decode()
+def queues_to_setting(queues: Sorted) -> str:
+    """Which relays serve which queue, for the store."""
+    return msgspec.json.encode(queues).decode()
 
 
 def info_of(stored: StoredCampaign) -> RunInfo:
@@ -258,9 +258,9 @@ def info_of(stored: StoredCampaign) -> RunInfo:
         return RunInfo.read(stored.settings)
 
 
-def lanes_in(settings: Mapping[str, str], relays: int) -> Sorted:
-    """The reverse; without it all lanes are one, which every relay serves."""
-    kept = settings.get(LANES)
+def queues_in(settings: Mapping[str, str], relays: int) -> Sorted:
+    """The reverse; without it all queues are one, which every relay serves."""
+    kept = settings.get(QUEUES)
     if not kept:
         return Sorted({0: tuple(range(relays))}, {})
     return msgspec.json.decode(kept, type=Sorted)

@@ -19,7 +19,7 @@ from bulkmail.cluster.loading import NewCampaign, load
 from bulkmail.cluster.reader import read_pages
 from bulkmail.cluster.session import expire
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.store_run import LANES, PROVIDERS, campaign_of, info_of, lanes_to_setting, request_in
+from bulkmail.mailing.store_run import PROVIDERS, QUEUES, campaign_of, info_of, queues_to_setting, request_in
 from bulkmail.mailing.suppression_list import with_bounce_key
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.kept_row import KeptPage
@@ -39,10 +39,10 @@ async def upload(connection: Connection, url: str, name: str, mailing: Mailing) 
     campaign = outbox.campaign
     if campaign is None:
         raise ConfigError("ready-made messages cannot be sent from a store", hint="send them from this machine")
-    lanes = await mailing.find_lanes()
+    queues = await mailing.find_queues()
     await to_thread.run_sync(with_bounce_key, outbox, mailing.keys)
     settings = structs.replace(outbox.info, maildir="").notes() | {
-        LANES: lanes_to_setting(lanes),
+        QUEUES: queues_to_setting(queues),
         PROVIDERS: msgspec.json.encode(mailing.providers).decode(),
     }
     new = NewCampaign(

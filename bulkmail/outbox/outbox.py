@@ -281,14 +281,14 @@ class Outbox:
 
     # Sending ----------------------------------------------------------------------------------------------------------
 
-    def sort_into_lanes(self, lane_of: jobs.LaneOf, *, reads_rows: bool) -> None:
-        """Divides what may still be sent into lanes, each of which can be asked for its jobs; all begin in lane 0.
+    def sort_into_queues(self, queue_of: jobs.QueueOf, *, reads_rows: bool) -> None:
+        """Divides what may still be sent into queues, each of which can be asked for its jobs; all begin in queue 0.
 
-        Without `reads_rows`, which is quicker, `lane_of` receives the forward path alone.
+        Without `reads_rows`, which is quicker, `queue_of` receives the forward path alone.
         """
         self._must_be(loaded=True)
         with self._changing() as connection:
-            jobs.sort_into_lanes(connection, lane_of, reads_rows=reads_rows)
+            jobs.sort_into_queues(connection, queue_of, reads_rows=reads_rows)
 
     def domains(self, limit: int) -> list[str]:
         """At most `limit` domains that are still to be written to, those with most recipients first."""
@@ -305,15 +305,15 @@ class Outbox:
         with self._looking() as connection:
             return jobs.count_wanted(connection, json.dumps(list(wanted)))
 
-    def count_open(self, lane: int, *, wanted: Ids = None) -> int:
-        """How many deliveries of `lane` sending goes on with; `wanted` as in `due()`."""
+    def count_open(self, queue: int, *, wanted: Ids = None) -> int:
+        """How many deliveries of `queue` sending goes on with; `wanted` as in `due()`."""
         with self._looking() as connection:
-            return jobs.count_open(connection, lane, wanted=wanted)
+            return jobs.count_open(connection, queue, wanted=wanted)
 
     def due(
-        self, now: float, *, limit: int, excluding: Collection[int], lane: int = 0, after: int = 0, wanted: Ids = None
+        self, now: float, *, limit: int, excluding: Collection[int], queue: int = 0, after: int = 0, wanted: Ids = None
     ) -> list[Job]:
-        """At most `limit` deliveries of `lane` that may be tried at `now` (wall clock), none marked, none excluded.
+        """At most `limit` deliveries of `queue` that may be tried at `now` (wall clock), none marked, none excluded.
 
         Deferred ones come first, by due time, then pending ones by number, those behind the id `after`.  `wanted` is a
         JSON array of the only ids to return.  A caller excludes a job that it works on until it is settled: being
@@ -323,17 +323,17 @@ class Outbox:
         with self.store.reading() as connection, noticing_damage(self.store.name):
             if claimed := self._settler.claimed(connection):
                 excluding = {*claimed, *excluding}
-            found = jobs.due(connection, now, limit=limit, excluding=excluding, lane=lane, after=after, wanted=wanted)
+            found = jobs.due(connection, now, limit=limit, excluding=excluding, queue=queue, after=after, wanted=wanted)
             self._settler.know(found)
             return found
 
-    def next_due(self, lane: int = 0, *, after: float = 0.0, wanted: Ids = None) -> float | None:
-        """The earliest time after `after` at which something in `lane` is due; None when nothing waits.
+    def next_due(self, queue: int = 0, *, after: float = 0.0, wanted: Ids = None) -> float | None:
+        """The earliest time after `after` at which something in `queue` is due; None when nothing waits.
 
         What the journal of turns holds was never deferred, and so is not asked.
         """
         with self.store.reading() as connection:
-            return jobs.next_due(connection, lane, after, wanted=wanted)
+            return jobs.next_due(connection, queue, after, wanted=wanted)
 
     def planned(self, now: float, *, zone_column: str = "", fallback: str = "") -> Planned:
         """The rows never tried by their planned times; those without a value in `zone_column` count as `fallback`."""
@@ -360,6 +360,12 @@ class Outbox:
         with self.store.lock:
             now = time.time()
             try:
+                if self._has_begun and self.store.is_open:
+                    accepted = self._settler.append(self.store, entries, now=now)
+                    if accepted is not None:
+                        if accepted:
+                            self._running.accepted(accepted)
+                        return
                 with self.store.writing() as connection:
                     if not self._has_begun:
                         connection.execute("UPDATE run SET started_at = coalesce(started_at, ?)", (now,))

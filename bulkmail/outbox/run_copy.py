@@ -22,7 +22,7 @@ _ROWS = """
     FROM row AS r LEFT JOIN part AS p ON p.row = r.number WHERE r.number > ? ORDER BY r.number LIMIT ?
 """
 _DELIVERIES = f"""
-    SELECT d.id, d.row, d.forward_path, {IS_COPY.format("d")}, d.lane, d.status, d.due_at, d.attempts, d.tries,
+    SELECT d.id, d.row, d.forward_path, {IS_COPY.format("d")}, d.queue, d.status, d.due_at, d.attempts, d.tries,
            d.first_at, d.ending_at, d.ending_relay, d.in_doubt_before, d.digest, d.message_id, d.reason
     FROM delivery AS d WHERE d.row BETWEEN ? AND ? ORDER BY d.id
 """  # noqa: S608
@@ -110,7 +110,7 @@ def _add(connection: sqlite3.Connection, page: KeptPage) -> None:
         "INSERT INTO part VALUES (?, ?)", [(row.shares, row.number) for row in page.rows if row.shares]
     )
     connection.executemany(
-        "INSERT INTO delivery (id, row, forward_path, lane, status, due_at, attempts, tries, first_at, ending_at,"
+        "INSERT INTO delivery (id, row, forward_path, queue, status, due_at, attempts, tries, first_at, ending_at,"
         " ending_relay, in_doubt_before, digest, message_id, reason)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [(*each[:3], *each[4:]) for each in page.deliveries],

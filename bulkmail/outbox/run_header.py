@@ -88,10 +88,17 @@ class RunningTally:
         self._has_copies = False
         self._rows = 0
         self._sharing = 0
+        self._accepted: list[int] = []  # deliveries that were pending, not counted yet
 
     def forget(self) -> None:
         """Something changed many rows, or a transaction failed: count again when asked."""
         self._counts = None
+        self._accepted.clear()
+
+    def accepted(self, deliveries: Iterable[int]) -> None:
+        """These, which were pending, are now accepted.  Only after the commit; they are counted when that matters."""
+        if self._counts is not None:
+            self._accepted += deliveries
 
     def tally(self, connection: sqlite3.Connection, *, complete: Callable[[Tally], Tally]) -> Tally:
         """Rows and copies by status, as they are committed.  Reads all of them once, later none.
@@ -103,13 +110,26 @@ class RunningTally:
             read = complete(read_tally(connection))
             self._rows, self._counts = read.rows, (Counter(read.by_status), Counter(read.copies))
             self._sharing = read.sharing
+        self._count_accepted(connection)
         by_status, copies = ({status: n for status, n in counts.items() if n} for counts in self._counts)
         return Tally(self._rows, by_status, copies, self._sharing)
+
+    def _count_accepted(self, connection: sqlite3.Connection) -> None:
+        numbers, self._accepted = self._accepted, []
+        if self._counts is None or not numbers:
+            return
+        of_copies = 0
+        if self._has_copies:
+            of_copies = sum(connection.execute(_IS_COPY, (number,)).fetchone()[0] for number in numbers)
+        for counts, n in zip(self._counts, (len(numbers) - of_copies, of_copies), strict=True):
+            counts[Status.PENDING] -= n
+            counts[Status.ACCEPTED] += n
 
     def moves(self, connection: sqlite3.Connection, changes: Sequence[Change]) -> list[tuple[int, Status, Status]]:
         """What `changes`, made in this order in this transaction, are to be booked as."""
         if self._counts is None:
             return []
+        self._count_accepted(connection)
         if not self._has_copies:
             return [(0, change.before, change.after) for change in changes]
         return [

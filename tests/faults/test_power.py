@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockBuster
 
-from bulkmail.engine.contracts import DeliveryResult
 from bulkmail.model.delivery import Mark
 from bulkmail.model.pace import Durability
 from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
+from tests.connections import results_of
 
 pytestmark = pytest.mark.crash
 
@@ -76,12 +76,12 @@ async def send_all(people: Callable[[int], list[str]], make_engine: Callable[...
     marked: list[tuple[int, int]] = []
 
     def watch(event: object) -> None:
-        if isinstance(event, DeliveryResult) and event.delivery.status is Status.ACCEPTED:
-            reported.append((log_of(path).stat().st_size, event.delivery.id))
+        size, told = log_of(path).stat().st_size, results_of([event])
+        reported.extend((size, each.delivery.id) for each in told if each.delivery.status is Status.ACCEPTED)
 
     async with ScriptedRelay(extensions=("8BITMIME", "PIPELINING")) as relay:
         engine = make_engine(relay, connections=2)
-        object.__setattr__(engine._run.plan, "observe", watch)
+        engine._run.telling._observe = watch
         put = engine._run.journal.put
 
         def noting(entry, done):

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bulkmail.engine.contracts import Connection, DeliveryResult, Ending, Event, Notice, Outlet, Plan
+from bulkmail.engine.contracts import Connection, Ending, Event, Notice, Outlet, Plan
 from bulkmail.engine.engine import Engine
 from bulkmail.mailing.permits import open_permits
 from bulkmail.model.delivery import Envelope, Job, Message
@@ -35,6 +35,7 @@ from bulkmail.outbox.sending import OutboxStore
 from bulkmail.sandbox.lines import Mark, NullLine
 from bulkmail.settings.parsers import find_zone
 from bulkmail.testing import ManualClock
+from tests.connections import results_of
 
 VIENNA = ZoneInfo("Europe/Vienna")
 OFFICE = parse_windows("Mon-Fri 09:00-17:00 Europe/Vienna", find_zone)
@@ -371,7 +372,7 @@ async def test_provider_that_says_its_quota_is_used_up_pauses_the_account_for_al
     trial.clock.advance(DAY + 1)
     assert (await trial.run(Pace())).error is None
     assert trial.outbox.tally().by_status == {Status.ACCEPTED: 1000}
-    assert len({event.delivery.row for event in trial.events if isinstance(event, DeliveryResult)}) == 1000
+    assert len({event.delivery.row for event in results_of(trial.events)}) == 1000
 
 
 async def test_other_relays_go_on_when_a_provider_says_that_its_quota_is_used_up(make_trial):
