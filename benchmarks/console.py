@@ -1,9 +1,10 @@
-"""What the console costs and withstands: python benchmarks/console.py kills|tabs|pages|polls|hostile
+"""What the console costs and withstands: python benchmarks/console.py kills|stops|tabs|pages|polls|hostile
 
 `kills`: the console ends (SIGKILL and Ctrl-C by turns) at random while a rehearsal goes on that it started, --times
-times; each run must end with each recipient written to once.  `tabs`: what a message costs in a send with and without
-ten open pages of its run, by turns.  `pages`: the time of each page over a run of --rows rows.  `polls`: the memory of
-the console over 20,000 looks at a run.  `hostile`: uploads of 10 GB, a slow form, 10,000 streams.  Linux only.
+times; each run must end with each recipient written to once.  `stops`: how soon a run of a terminal is seen, and how
+soon the Stop button is obeyed.  `tabs`: what a message costs in a send with and without ten open pages of its run, by
+turns.  `pages`: the time of each page over a run of --rows rows.  `polls`: the memory of the console over 20,000 looks
+at a run.  `hostile`: uploads of 10 GB, a slow form, 10,000 streams.  Linux only.
 """
 
 from __future__ import annotations
@@ -30,12 +31,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bulkmail.cli.init import make_campaign
-from bulkmail.model.tally import Status
+from bulkmail.model.delivery import AttemptResult, Mark, Settlement, Status, settle
+from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.verdict import judge
+from bulkmail.outbox.entries import Entry
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from tests.console.processes import Console, run_console, write_list
-from tests.outbox.making import OK, UNKNOWN
-from tests.report.making import fill_outbox
+from tests.outbox.making import OK, UNKNOWN, make_recipient
+from tests.report.making import STARTED
 from tests.servers.sinks import run_sink
 
 
@@ -91,7 +95,7 @@ def kills(asked: argparse.Namespace) -> None:
                     target=_end_soon, args=(console, outbox, rng.uniform(0, asked.within), number % 2)
                 )
                 stop.start()
-                with suppress(OSError, HTTPException):  # it may be gone before it answers
+                with suppress(OSError, HTTPException, SystemExit):  # it may be gone before it answers
                     begin(console)
                 stop.join()
             wait_for(outbox.exists, "the outbox")
@@ -113,23 +117,62 @@ def _end_soon(console: Console, outbox: Path, seconds: float, is_kill: int) -> N
     console.kill() if is_kill else console.interrupt()
 
 
+# -- stops
+
+
+def stops(asked: argparse.Namespace) -> None:
+    """Seconds until a run that a terminal began is on the page, and from the button to the last try and the end."""
+    seen, last, over = [], [], []
+    for _ in range(asked.times):
+        with tempfile.TemporaryDirectory(prefix="bulkmail-console-", ignore_cleanup_errors=True) as name:
+            root, state = Path(name) / "mail", Path(name) / "state"
+            folder = campaign_in(root, 20_000)
+            outbox = folder / "runs" / "spring.rehearsal.outbox"
+            with run_console(root, state) as console:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "bulkmail", "send", "spring", "--progress", "none"],
+                    cwd=root, env=os.environ | {"BULKMAIL_STATE_DIR": str(state)},
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                )  # fmt: skip
+                wait_for(outbox.exists, "the outbox")
+                began, links = time.monotonic(), []
+                while not links:
+                    links = re.findall(r'href="(/r/[^"/]+)"', console.ask("GET", "/")[2])
+                seen.append(time.monotonic() - began)
+                wait_for(lambda: "-1-" in _state_of(console, links[0]) and _started(outbox), "the first message")  # noqa: B023
+                pressed = time.time()
+                console.ask("POST", f"{links[0]}/stop")
+                process.wait(60)
+                over.append(time.time() - pressed)
+            with OutboxReader.open(outbox) as reader:
+                ends = [each.at + each.took for each in reader.tries_after(0, 30_000)]
+            last.append(max(ends) - pressed)
+    for word, values in (("seen", seen), ("last try", last), ("process over", over)):
+        print(f"{word}: median {statistics.median(values):.2f} s, longest {max(values):.2f} s")
+
+
+def _started(outbox: Path) -> bool:
+    with OutboxReader.open(outbox) as reader:
+        return bool(reader.tally()[Status.ACCEPTED])
+
+
 # -- tabs
 
 
 @contextmanager
-def streams(console: Console, path: str, number: int) -> Iterator[list[int]]:
-    """So many open pages of a run, read as a browser reads them; yields the bytes that each got."""
+def streams(console: Console, run: str, number: int) -> Iterator[list[int]]:
+    """So many open pages of a run, read, and loaded again, as a browser does it; yields the bytes that each got."""
     got, ends = [0] * number, []
 
     def read(at: int) -> None:
         while not ends:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", console.port), timeout=1) as line:
-                line.sendall(_request(console, "GET", path))
+            with suppress(OSError, HTTPException), socket.create_connection(("127.0.0.1", console.port), 1) as line:
+                line.sendall(_request(console, "GET", f"{run}/events?state={_state_of(console, run)}"))
                 while not ends:
                     with suppress(TimeoutError):
                         piece = line.recv(65_536)
                         got[at] += len(piece)
-                        if not piece:
+                        if not piece or b"event: reload" in piece:
                             break
 
     readers = [threading.Thread(target=read, args=(at,)) for at in range(number)]
@@ -193,7 +236,7 @@ def _sent(rows: int, pages: int, *, counts: bool) -> tuple[float, int]:
             while not run:
                 links = re.findall(r'href="(/r/[^"/]+)"', console.ask("GET", "/")[2])
                 run = links[0] if links else ""
-            with streams(console, f"{run}/events", pages) as got:
+            with streams(console, run, pages) as got:
                 _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             if process.returncode or sink.count() != rows:
@@ -214,12 +257,7 @@ def pages(asked: argparse.Namespace) -> None:
         folder = campaign_in(root, 1_000)
         (folder / "runs").mkdir()
         began = time.perf_counter()
-        with Outbox.create(
-            folder / "runs" / "spring.outbox", campaign=None, settings={"name": "spring", "list": "people.csv"}
-        ) as outbox:
-            fill_outbox(
-                outbox, [UNKNOWN if row % 50 == 0 else None if row % 97 == 0 else OK for row in range(asked.rows)]
-            )
+        make_run(folder / "runs" / "spring.outbox", asked.rows)
         print(f"{asked.rows:,} rows made in {time.perf_counter() - began:.0f} s", flush=True)
         began = time.perf_counter()
         with run_console(root, Path(name) / "state") as console:
@@ -236,6 +274,26 @@ def pages(asked: argparse.Namespace) -> None:
             ):  # fmt: skip
                 _timed(console, path)
             print(f"memory {_memory(console.process.pid) / 1e6:.0f} MB")
+
+
+def make_run(path: Path, rows: int) -> None:
+    """A run of which nearly all was tried, in groups: a commit for each message would take hours."""
+    names = {"name": "spring", "list": "people.csv"}
+    with Outbox.create(path, campaign=None, settings=names) as outbox:
+        outbox.record(Entry(make_recipient(number)) for number in range(1, rows + 1))
+        outbox.finish_loading()
+        tried = 0
+        while tried < rows * 0.99:
+            jobs = outbox.due(STARTED, limit=1_000, excluding=())
+            marks, settlements = [], []
+            for job in jobs:
+                marks.append(Mark(job.delivery.id, f"<{job.delivery.id}@example.com>", STARTED, bytes(16)))
+                event = UNKNOWN if job.delivery.id % 50 == 0 else OK
+                attempt = AttemptResult(STARTED + tried / 100, 0.25, "smtp://mail.example.com:587", event, judge(event))
+                settlements.append(Settlement(settle(job.delivery, attempt, RetryPolicy(), jitter=0.5), attempt))
+                tried += 1
+            outbox.write(marks)
+            outbox.write(settlements)
 
 
 def _timed(console: Console, path: str, find: str = "") -> str:
@@ -294,7 +352,7 @@ def polls(asked: argparse.Namespace) -> None:
             begin(console)
             run = re.findall(r'href="(/r/[^"/]+)"', console.ask("GET", "/")[2])[0]
             began = time.perf_counter()
-            with streams(console, f"{run}/events?state={_state_of(console, run)}", 10) as got:
+            with streams(console, run, 10) as got:
                 wait_for(lambda: _looks(seen) >= asked.times or console.process.poll() is not None, "the looks", 3_600)
             console.ask("POST", f"{run}/stop", {"now": "1"})
         sizes = [int(line.split()[1]) for line in seen.read_text().split("\n") if line]
@@ -419,6 +477,7 @@ def main() -> None:
 
     kind(kills, times=50, rows=5_000, within=3.0).add_argument("--full-disk", action="store_true")
     kind(tabs, times=7, rows=5_000).add_argument("--instructions", action="store_true")
+    kind(stops, times=5)
     kind(pages, rows=1_000_000)
     kind(polls, times=20_000, rate=20)
     kind(hostile, streams=10_000, patience=70.0)

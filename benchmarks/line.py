@@ -73,7 +73,7 @@ async def _carried(port: int, shares: Shares, policy: PeerPolicy) -> None:
 
         def more() -> Transfer | None:
             message = next(left, None)
-            return None if message is None else Transfer(message, decided=accepted)
+            return None if message is None else Transfer(message, on_decided=accepted)
 
         await connection.carry(more)
         await connection.quit()

@@ -25,6 +25,7 @@ FOLDER = DOCS / "reference"
 WRITTEN = "This page is written by `python docs/reference.py`; change the code or `docs/settings.toml`, not the page."
 SAID: dict[str, Any] = tomllib.loads((DOCS / "settings.toml").read_text(encoding="utf-8"))
 _NOT_TABLES = ("types", "variables", "logs", "columns", "statuses", "exit_codes", "replies")
+ROOMS = "## Rooms"  # the section of docs/design.md that is made here
 USER_TABLES = ("serve", "webhook", "bounces")  # of the user's own file alone
 LISTS = ("webhook", "bounces")  # written [[so]]
 
@@ -344,6 +345,18 @@ def _doc(thing: Any) -> str:
     return re.sub(r"(?<=[.!?:;)`])  (?=\S)", " ", inspect.getdoc(thing) or "")
 
 
+def architecture_page() -> str:
+    """docs/design.md with the map of rooms as their packages describe themselves."""
+    rows = []
+    for package in sorted((ROOT / "bulkmail").glob("*/__init__.py")):
+        said = ast.get_docstring(ast.parse(package.read_text(encoding="utf-8"))) or ""
+        rows.append(row(f"`{package.parent.name}/`", re.sub(r"(?<=\.)  ", " ", _first_line(said))))
+    text = (DOCS / "design.md").read_text(encoding="utf-8")
+    before, _, rest = text.partition(ROOMS)
+    after = rest.partition("\n##")[2]
+    return f"{before}{ROOMS}\n\n{grid('room, is', rows)}\n\n##{after}"
+
+
 def pages() -> dict[Path, str]:
     """Every page and schema, as it should be."""
     from docs.formats import FORMATS
@@ -358,6 +371,7 @@ def pages() -> dict[Path, str]:
         "python": python_page,
     }
     return {
+        DOCS / "design.md": architecture_page(),
         **{FOLDER / f"{name}.md": make() for name, make in makers.items()},
         **{FOLDER / "schemas" / f"{name}.json": schema(name) for name in FORMATS},
     }

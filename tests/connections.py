@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Self
 
+from bulkmail.engine.contracts import DeliveryResult, ResultBatch
 from bulkmail.model.delivery import Message
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
 from bulkmail.model.relay import Relay
@@ -58,7 +60,12 @@ class Single(SmtpConnection):
         waiting = iter((transfer,))
         await self.carry(lambda: next(waiting, None))
         if not results:  # it was over before it began
-            return Fault(Stage.MAIL, Breakage.LOST, self.goodbye)
+            return Fault(Stage.MAIL, Breakage.LOST, self.closed_because)
         if errors and isinstance(results[0], Fault):
             raise errors[0]
         return results[0]
+
+
+def results_of(events: Iterable[object]) -> list[DeliveryResult]:
+    """The outcomes that an observer was told of."""
+    return [result for event in events if isinstance(event, ResultBatch) for result in event.results]

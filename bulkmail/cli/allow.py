@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from bulkmail.mailing.run_record import recorded, recorded_campaign, recorded_settings
-from bulkmail.mailing.run_watch import recorded_notify
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.allowed_commands import LONGEST_SHOWN, VARIABLE, allow, commands_in, forget, home_of
 from bulkmail.settings.runs import is_campaign_file
 from bulkmail.settings.settings import load
@@ -57,5 +56,6 @@ def _of_campaign(place: str) -> tuple[str, ...]:
 
 
 def _of_outbox(path: Path) -> tuple[str, ...]:
-    routes, _ = recorded(path)
-    return commands_in(recorded_campaign(path), routes, recorded_notify(recorded_settings(path)))
+    with OutboxReader.open(path) as reader:
+        routes, _ = reader.info.read_sending(path)
+        return commands_in(reader.campaign, routes, reader.info.notify)

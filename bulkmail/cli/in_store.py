@@ -50,16 +50,14 @@ from bulkmail.mailing.operator import SERVER_TIMEOUT, Doubt, requested_here, sto
 from bulkmail.mailing.ordering import Order, changes_since, is_rehearsal, order_mailing
 from bulkmail.mailing.previous_run import Past, reports_beside
 from bulkmail.mailing.relays import open_routes
-from bulkmail.mailing.run_record import Targets, from_settings, pace_to_setting
-from bulkmail.mailing.store_run import StoreControl, StoreRun, campaign_of, refuse_inactive, request_in
+from bulkmail.mailing.run_record import Targets
+from bulkmail.mailing.store_run import StoreControl, StoreRun, campaign_of, info_of, refuse_inactive, request_in
 from bulkmail.mailing.store_transfer import copied, upload
 from bulkmail.mailing.suppression_list import (
     ReadList,
     check_there,
     files_of_start,
     read_suppression,
-    recorded_files,
-    recorded_list,
     refuse_faults,
 )
 from bulkmail.model.campaign import Campaign, Keys
@@ -68,6 +66,7 @@ from bulkmail.model.relay import Secret
 from bulkmail.model.route import Route
 from bulkmail.model.tally import EXIT_OK, EXIT_STOPPED, Status, Tally
 from bulkmail.outbox.run_copy import CopiedReader
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.outbox.settling import dated
 from bulkmail.outbox.sqlite_file import make_folder
 from bulkmail.report.report import Report
@@ -249,7 +248,7 @@ async def _load(
 
 
 async def _refuse_changed(place: StorePlace, stored: StoredCampaign, settings: Settings, order: Order) -> None:
-    changed = await to_thread.run_sync(changes_since, settings, stored.fingerprint, stored.settings, order.follow_up)
+    changed = await to_thread.run_sync(changes_since, settings, stored.fingerprint, info_of(stored), order.follow_up)
     if changed:
         raise ConfigError(
             f"{' and '.join(changed)} changed since {place.where(stored.name)} was loaded",
@@ -271,10 +270,10 @@ async def _going_on(place: StorePlace, connection: Connection, stored: StoredCam
 
 async def _suppress(place: StorePlace, connection: Connection, stored: StoredCampaign, given: Sequence[str]) -> None:
     """Skips open rows that the suppression files and the suppression list name by now."""
-    files = await to_thread.run_sync(files_of_start, given, stored.settings)
+    files = await to_thread.run_sync(files_of_start, given, info_of(stored).suppress)
     suppression = await to_thread.run_sync(read_suppression, files)
     refuse_faults(suppression)
-    kept = await to_thread.run_sync(ReadList.open, recorded_list(stored.settings))
+    kept = await to_thread.run_sync(ReadList.open, info_of(stored).suppression_list)
     try:
         if kept is not None:
             suppression.add_list(kept.reason)
@@ -374,8 +373,8 @@ async def resume(
     async with place.opened() as connection:
         stored = await campaign_named(connection, place.url, campaign_name(argument))
         refuse_inactive(stored)
-        check_there(recorded_files(stored.settings))
-        routes, pace = from_settings(stored.settings, Path(stored.name))
+        check_there(info_of(stored).suppress)
+        routes, pace = info_of(stored).read_sending(stored.name)
         campaign = campaign_of(stored)
         refuse_commands(stored.name, campaign, routes)
         if in_doubt is not Doubt.HOLD:
@@ -388,7 +387,9 @@ async def resume(
             number = await overruling.move_all(connection, place.url, stored.id, status, Status.PENDING)
             click.echo(f"{count(number, status.value + ' row')} go again", err=True)
         if (new := changed_pace(pace)) != pace:
-            await set_setting(connection, place.url, stored.id, "pace_record", pace_to_setting(new))
+            await set_setting(
+                connection, place.url, stored.id, "sending", RunInfo.begun(routes, new).notes()["sending"]
+            )
         await _suppress(place, connection, stored, suppress)
         tally = await _tally(place, connection, stored)
         if tally.open and is_asking(stored.is_rehearsal):

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any
 
 from bulkmail.cli.progress import Progress
-from bulkmail.engine.contracts import DeliveryResult, Event
+from bulkmail.engine.contracts import Event, ResultBatch
 from bulkmail.mailing.pulse import OUTCOMES, Pulse
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.schedule import Planned
@@ -37,8 +37,8 @@ class Metrics:
         """An event from the engine."""
         with self._lock:
             self._pulse.note(event, time.monotonic())
-            if isinstance(event, DeliveryResult):
-                attempt = event.attempt
+            for result in event.results if isinstance(event, ResultBatch) else ():
+                attempt = result.attempt
                 code = str(getattr(attempt.event, "code", "none"))
                 self._tries[attempt.relay, attempt.verdict.outcome.value, code] += 1
                 self._durations[sum(attempt.took > bound for bound in BOUNDS)] += 1

@@ -10,7 +10,7 @@ from typing import Protocol, TextIO
 
 from bulkmail.cli.machine import JsonErrors, put
 from bulkmail.cli.words import about, by_relay, pace, say_waiting, slowed
-from bulkmail.engine.contracts import DeliveryResult, Event, Notice, Sessions, Slowed
+from bulkmail.engine.contracts import DeliveryResult, Event, Notice, ResultBatch, Sessions, Slowed
 from bulkmail.mailing.pulse import OUTCOMES, Pulse
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import Status
@@ -114,7 +114,7 @@ class Plain(Silent):
         now = time.monotonic()
         self.pulse.note(event, now)
         match event:
-            case DeliveryResult() if now - self._said >= EVERY:
+            case ResultBatch() if now - self._said >= EVERY:
                 self._said = now
                 self.say(sentence(self.pulse, now))
             case Hold(until=until, why=why):
@@ -168,31 +168,36 @@ class JsonLines(Plain):
         now = time.monotonic()
         self.pulse.note(event, now)
         match event:
-            case DeliveryResult(delivery=delivery, attempt=attempt):
-                line: dict[str, object] = {
-                    "event": "settled",
-                    "row": delivery.row,
-                    "address": delivery.forward_path,
-                    "is_copy": delivery.is_copy,
-                    "status": delivery.status.value,
-                    "attempt": delivery.tries,
-                    "relay": attempt.relay,
-                    "stage": attempt.event.stage.value,
-                    "code": getattr(attempt.event, "code", None),
-                    "reply": str(attempt.event),
-                }
+            case ResultBatch(results=results):
+                for result in results:
+                    self._put(_settled(result))
+                if now - self._said >= EVERY:
+                    self._said = now
+                    self._put(figures(self.pulse, now))
             case Hold():
-                line = {"event": "waiting", "until": event.until, "why": event.why}
+                self._put({"event": "waiting", "until": event.until, "why": event.why})
             case Sessions():
-                line = {"event": "sessions", "open": event.open, "relay": event.relay}
+                self._put({"event": "sessions", "open": event.open, "relay": event.relay})
             case Notice():
-                line = {"event": "note", "text": event.text, "relay": event.relay}
+                self._put({"event": "note", "text": event.text, "relay": event.relay})
             case Slowed():
-                line = {"event": "slowed", **as_object(event.slowdown, time.time())}
-        self._put(line)
-        if isinstance(event, DeliveryResult) and now - self._said >= EVERY:
-            self._said = now
-            self._put(figures(self.pulse, now))
+                self._put({"event": "slowed", **as_object(event.slowdown, time.time())})
+
+
+def _settled(result: DeliveryResult) -> dict[str, object]:
+    delivery, attempt = result.delivery, result.attempt
+    return {
+        "event": "settled",
+        "row": delivery.row,
+        "address": delivery.forward_path,
+        "is_copy": delivery.is_copy,
+        "status": delivery.status.value,
+        "attempt": delivery.tries,
+        "relay": attempt.relay,
+        "stage": attempt.event.stage.value,
+        "code": getattr(attempt.event, "code", None),
+        "reply": str(attempt.event),
+    }
 
 
 def figures(pulse: Pulse, now: float) -> dict[str, object]:

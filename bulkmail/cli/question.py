@@ -62,7 +62,7 @@ def _described_mailing(mailing: Mailing, outlook: Outlook) -> Iterator[tuple[str
     if campaign is not None:
         yield "From", audience.sender or campaign.sender.text.strip()
         yield "Subject", audience.subject or campaign.subject.text.strip()
-    source = printable(mailing.outbox.settings.get("list", "")) or "the command line"
+    source = printable(mailing.outbox.info.list_name) or "the command line"
     yield "To", f"{count(number, 'recipient')} of {source}"
     if len(audience.providers) > 1:
         yield "", _top(audience.providers)

@@ -132,7 +132,7 @@ def command(
             outbox.finish()
         _tell(findings, is_dry=dry_run)
         left = doubts if dry_run else outbox.doubts()
-        _advise(findings, path, relay=outbox.settings.get("routes_record", ""), left=left)
+        _advise(findings, path, relay=bytes(outbox.info.sending).decode(), left=left)
         return EXIT_IN_DOUBT if left else 0
     finally:
         outbox.close()

@@ -12,7 +12,7 @@ from bulkmail.cli.in_store import StorePlace, look, store_option
 from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import screen_width
 from bulkmail.mailing.intake import opened_campaign
-from bulkmail.mailing.run_record import Targets, recorded_inputs
+from bulkmail.mailing.run_record import Targets
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.report.csv_report import write_csv
 from bulkmail.report.html import write_html
@@ -58,7 +58,7 @@ def command(run: str, kind: str | None, target: Path | None, store: str | None) 
     path = find_run(run)
     if target is not None:
         with OutboxReader.open(path) as reader:
-            Targets(reports=(target,), inputs=recorded_inputs(reader.settings), takes_any_format=True).check()
+            Targets(reports=(target,), inputs=reader.info.files, takes_any_format=True).check()
     with opened_campaign(path, alone=names_outbox(run)) as (source, notices):
         for notice in notices:
             click.echo(f"Note: {notice}", err=True)
@@ -71,7 +71,7 @@ def command(run: str, kind: str | None, target: Path | None, store: str | None) 
 def _of_store(place: StorePlace, name: str, kind: str | None, target: Path | None) -> None:
     def write(reader: OutboxReader, source: Source, lines: list[str]) -> None:
         if target is not None:
-            Targets(reports=(target,), inputs=recorded_inputs(reader.settings), takes_any_format=True).check()
+            Targets(reports=(target,), inputs=reader.info.files, takes_any_format=True).check()
         _write(source, kind or _kind_of(target), target)
 
     look(place, name, write)

@@ -32,13 +32,13 @@ from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.operator import Doubt
 from bulkmail.mailing.permits import lift_pauses, planned_now
 from bulkmail.mailing.previous_run import look, refuse_relays_of_other_kind, reports_beside
-from bulkmail.mailing.run_record import Targets, lift_rests, recorded, recorded_campaign, recorded_settings
-from bulkmail.mailing.run_watch import recorded_notify
+from bulkmail.mailing.run_record import Targets, lift_rests
 from bulkmail.mailing.suppression_list import check_there
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
 from bulkmail.model.tally import Status
+from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.allowed_commands import commands_in, refuse_unallowed
 from bulkmail.settings.presets import expanded
 from bulkmail.settings.runs import find_run
@@ -130,12 +130,13 @@ def command(
     traced = Path(trace_to) if trace_to not in (None, "-") else None
     targets = Targets(path, reports or reports_beside(path, past.number), traced, past.inputs)
     targets.check()
-    routes, pace = recorded(path)
+    with OutboxReader.open(path) as reader:
+        info, campaign = reader.info, reader.campaign
+    routes, pace = info.read_sending(path)
     if urls:
         routes = tuple(Route.parse(expanded(url, needs_user=True)) for url in urls)
-        refuse_relays_of_other_kind(path, recorded_settings(path), routes)
-    campaign = recorded_campaign(path)
-    refuse_unallowed(path, commands_in(campaign, routes, recorded_notify(recorded_settings(path))))
+        refuse_relays_of_other_kind(path, info, routes)
+    refuse_unallowed(path, commands_in(campaign, routes, info.notify))
     keys = find_keys(campaign)
     pace = with_pace_flags(pace, pace_flags)
     check_there(past.suppress)

@@ -166,6 +166,7 @@ def _listening(settings: ServeSettings) -> Iterator[socket.socket]:
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=256)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as of every connection it accepts
     except OSError as error:
         raise RelayError(
             f"cannot listen at {settings.host} port {settings.port}: {error.strerror or error}",

@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 
 import click
-import msgspec
 
 from bulkmail.cli.in_store import StorePlace, look, store_option
 from bulkmail.cli.notifying import notify_if_killed
@@ -21,12 +20,11 @@ from bulkmail.mailing.suppression_list import overdue_of
 from bulkmail.model.feedback_event import say_overdue
 from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.outbox_reader import OutboxReader
-from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.report.came_back import came_back, of_passes
 from bulkmail.report.json_report import head
 from bulkmail.report.planned import planned_in
 from bulkmail.report.planned import sentence as planned_sentence
-from bulkmail.report.rest import next_try, rest_of, say_rest, stopped_by
+from bulkmail.report.rest import next_try, rest_of, say_rest
 from bulkmail.report.run_source import Source
 from bulkmail.report.slowdowns import sentence, slowdowns_of
 from bulkmail.report.text_report import copies_of, say_left, say_rows
@@ -79,7 +77,7 @@ def _show(path: Path, run: str, *, keeps_looking: bool, in_json: bool) -> None:
     with opened_campaign(path, alone=names_outbox(run)) as (source, notices), OutboxReader.open(path) as reader:
         for notice in notices:
             click.echo(f"Note: {notice}", err=True)
-        overdue = 0.0 if reader.is_rehearsal else overdue_of(reader.settings)
+        overdue = 0.0 if reader.is_rehearsal else overdue_of(reader.info)
         if in_json:
             click.echo(json.dumps(_object(source, reader) | {"intake_overdue_seconds": round(overdue)}, indent=2))
             return
@@ -145,14 +143,13 @@ def _steps(tally: Tally, path: str, whole: str, *, is_running: bool) -> list[str
 
 def _said(reader: OutboxReader, tally: Tally, place: str, *, passes: Sequence[str] = ()) -> list[str]:
     """The state of a campaign whose latest run is in `place`; `passes` are lines about its passes, if it has any."""
-    name = reader.campaign.name if reader.campaign is not None else reader.settings.get("name", Path(place).stem)
+    name = reader.campaign.name if reader.campaign is not None else reader.info.name or Path(place).stem
     rehearsal = "a rehearsal, " if reader.is_rehearsal else ""
-    follows = printable(Path(reader.settings.get("follows", "")).stem)
+    follows = printable(Path(reader.info.follows).stem)
     rehearsal += f"a follow-up of {follows}, " if follows else ""
     now = time.time()
-    with noticing_damage(reader.name):
-        rest = rest_of(reader.settings, now) if tally.open else None
-        stopped = stopped_by(reader.settings) if tally.open and reader.is_running is None else None
+    rest = rest_of(reader.info, now) if tally.open else None
+    stopped = reader.info.stopped if tally.open and reader.is_running is None else None
     plan = planned_in(reader) if tally.open else None
     planned = planned_sentence(plan, now, is_running=reader.is_running is not None) if plan is not None else ""
     waiting = say_rest(rest, now) if rest else next_try(reader.next_try_at(), now)
@@ -172,8 +169,8 @@ def _said(reader: OutboxReader, tally: Tally, place: str, *, passes: Sequence[st
 def _slowed(reader: OutboxReader) -> list[str]:
     """Who has asked us to slow down, and how it is treated."""
     now, is_running = time.time(), reader.is_running is not None
-    several = len(_relay_names(reader)) > 1
-    found = slowdowns_of(reader.settings)
+    several = len(reader.info.relays) > 1
+    found = slowdowns_of(reader.info)
     lines = [
         f"  {sentence(slowdown, now, is_running=is_running, has_several=several)}" for slowdown in found[:MOST_SLOWED]
     ]
@@ -205,18 +202,13 @@ def _table(tally: Tally) -> list[str]:
 
 def _relays(reader: OutboxReader) -> list[str]:
     """What each took, where there are several."""
-    relays = _relay_names(reader)
+    relays = reader.info.relays
     if len(relays) < 2:
         return []
     accepted = reader.accepted_by_relay()
     return [
         f"  {accepted.get(relay, 0):,} through {printable(relay)}" for relay in {**dict.fromkeys(relays), **accepted}
     ]
-
-
-def _relay_names(reader: OutboxReader) -> list[str]:
-    with noticing_damage(reader.name):
-        return list(msgspec.json.decode(reader.settings.get("relays") or "[]", type=tuple[str, ...]))
 
 
 def _doubtful(reader: OutboxReader, number: int) -> list[str]:

@@ -26,11 +26,11 @@ CREATE TABLE session (
     ended_at timestamptz
 ) WITH (fillfactor = 20);
 
--- Consecutive deliveries of one lane: what a session holds.
+-- Consecutive deliveries of one queue: what a session holds.
 CREATE TABLE shard (
     campaign integer NOT NULL REFERENCES campaign ON DELETE CASCADE,
     id integer NOT NULL,
-    lane integer NOT NULL DEFAULT 0,
+    queue integer NOT NULL DEFAULT 0,
     first_id bigint NOT NULL,
     last_id bigint NOT NULL,
     is_canary boolean NOT NULL DEFAULT false,
@@ -38,7 +38,7 @@ CREATE TABLE shard (
     due_at timestamptz,  -- null: nothing is left to do
     PRIMARY KEY (campaign, id)
 ) WITH (fillfactor = 50);
-CREATE INDEX shard_due ON shard (campaign, lane, due_at) WHERE holder IS NULL AND due_at IS NOT NULL;
+CREATE INDEX shard_due ON shard (campaign, queue, due_at) WHERE holder IS NULL AND due_at IS NOT NULL;
 CREATE INDEX shard_held ON shard (holder) WHERE holder IS NOT NULL;
 
 CREATE TABLE row (

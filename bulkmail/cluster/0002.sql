@@ -1,4 +1,4 @@
--- What a campaign needs to be sent by any worker: its settings, its lanes, shared messages, and who works on it.
+-- What a campaign needs to be sent by any worker: its settings, its queues, shared messages, and who works on it.
 
 ALTER TABLE campaign
     ADD COLUMN is_rehearsal boolean NOT NULL DEFAULT false,
@@ -23,8 +23,8 @@ CREATE TABLE part (
 );
 CREATE INDEX part_message ON part (campaign, message);
 
--- Ids are in the order of the input; a shard is one lane's part of a range of them.
-ALTER TABLE delivery ADD COLUMN lane integer NOT NULL DEFAULT 0;
+-- Ids are in the order of the input; a shard is one queue's part of a range of them.
+ALTER TABLE delivery ADD COLUMN queue integer NOT NULL DEFAULT 0;
 
 -- Which sessions send from which campaign.
 CREATE TABLE work (

@@ -104,7 +104,7 @@ _NOTHING_LEFT = """
 
 
 _DUE_SHARDS = """
-    SELECT s.campaign, s.lane, count(*)::integer AS n FROM shard s JOIN campaign c ON c.id = s.campaign
+    SELECT s.campaign, s.queue, count(*)::integer AS n FROM shard s JOIN campaign c ON c.id = s.campaign
     WHERE c.state IN ('canary', 'sending') AND (s.is_canary OR c.state = 'sending') AND s.holder IS NULL
         AND s.due_at <= clock_timestamp() GROUP BY 1, 2 ORDER BY 1, 2
 """
@@ -162,10 +162,10 @@ async def senders(connection: Connection, url: str, campaign: int | None = None)
 
 
 async def due_shards(connection: Connection, url: str) -> list[tuple[int, int, int]]:
-    """Campaign, lane and how many shards of it are due and held by no worker.  Raises `StoreError`."""
+    """Campaign, queue and how many shards of it are due and held by no worker.  Raises `StoreError`."""
     with saying(url):
         found = await connection.fetch(_DUE_SHARDS)
-    return [(record["campaign"], record["lane"], record["n"]) for record in found]
+    return [(record["campaign"], record["queue"], record["n"]) for record in found]
 
 
 async def begin_work(connection: Connection, url: str, session: int, campaign: int) -> None:

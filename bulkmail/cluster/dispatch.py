@@ -1,7 +1,7 @@
 """Handing out shards to workers: the only file that knows procrastinate, which keeps its jobs in the same PostgreSQL.
 
-A job is "take one shard of this lane of this campaign, and send it".  It says nothing about a message: what may be sent
-is decided by the tables, so that a job that is lost, or done twice, costs time and no more.
+A job is "take one shard of this queue of this campaign, and send it".  It says nothing about a message: what may be
+sent is decided by the tables, so that a job that is lost, or done twice, costs time and no more.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ POLLING = 1.0  # seconds between two looks for jobs, where no notification comes
 AGAIN = 1.0  # seconds after which the loop is started again that ended
 
 Serve = Callable[[int, int], Awaitable[None]]
-"""Takes one shard of a campaign's lane and sends it; gets the numbers of both."""
+"""Takes one shard of a campaign's queue and sends it; gets the numbers of both."""
 
 
 def needed() -> Any:
@@ -70,9 +70,9 @@ class Dispatch:
         self._app: App = procrastinate.App(connector=connector)
 
         @self._app.task(name=TASK, queue="bulkmail")  # type: ignore[untyped-decorator]
-        async def work(campaign: int, lane: int) -> None:
+        async def work(campaign: int, queue: int) -> None:
             try:
-                await serve(campaign, lane)
+                await serve(campaign, queue)
             except Exception as error:  # the shard goes back with the session or the campaign's engine
                 log.warning("a shard was not sent", extra={"why": f"{type(error).__name__}: {error}"})
 
@@ -87,14 +87,14 @@ class Dispatch:
         with suppress(Exception):
             await self._app.close_async()
 
-    async def offer(self, campaign: int, lane: int, slots: int) -> None:
-        """Sees to it that `slots` jobs for this lane wait or are at work."""
+    async def offer(self, campaign: int, queue: int, slots: int) -> None:
+        """Sees to it that `slots` jobs for this queue wait or are at work."""
         from procrastinate.exceptions import AlreadyEnqueued
 
         for number in range(slots):
-            lock = f"{campaign}/{lane}/{number}"
+            lock = f"{campaign}/{queue}/{number}"
             with suppress(AlreadyEnqueued):
-                await self._task.configure(queueing_lock=lock, lock=lock).defer_async(campaign=campaign, lane=lane)
+                await self._task.configure(queueing_lock=lock, lock=lock).defer_async(campaign=campaign, queue=queue)
 
     async def run(self) -> None:
         """Works until it is cancelled.

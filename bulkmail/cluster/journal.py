@@ -31,7 +31,7 @@ _LIVE = (
     " AND lease_until > clock_timestamp() FOR SHARE)"
 )
 _HELD = (
-    "EXISTS (SELECT 1 FROM shard s WHERE s.campaign = $2 AND s.holder = $1 AND s.lane = d.lane"
+    "EXISTS (SELECT 1 FROM shard s WHERE s.campaign = $2 AND s.holder = $1 AND s.queue = d.queue"
     " AND d.id BETWEEN s.first_id AND s.last_id)"
 )
 # Ids that do not come back may not be sent.
@@ -92,7 +92,7 @@ _PUT_BACK = (
 # A delivery that is pending again in a shard without a holder makes the shard due.
 _DUE = """
     UPDATE shard s SET due_at = least(s.due_at, (SELECT min(d.due_at) FROM delivery_{0} d WHERE d.campaign = s.campaign
-        AND d.id BETWEEN s.first_id AND s.last_id AND d.lane = s.lane))
+        AND d.id BETWEEN s.first_id AND s.last_id AND d.queue = s.queue))
     WHERE s.campaign = $1 AND s.holder IS NULL
         AND EXISTS (SELECT 1 FROM unnest($2::bigint[]) AS o (id) WHERE o.id BETWEEN s.first_id AND s.last_id)
 """

@@ -36,18 +36,18 @@ _COMMONEST = f"""
     SELECT {_KEY} AS key, count(*) AS n FROM delivery_{{0}} d JOIN attempt_{{0}} a
         ON a.campaign = d.campaign AND a.delivery = d.id AND a.try = d.tries
     WHERE d.campaign = $1 AND d.status = 'rejected' AND (NOT $2 OR EXISTS (SELECT 1 FROM shard s
-        WHERE s.campaign = $1 AND s.is_canary AND s.lane = d.lane AND d.id BETWEEN s.first_id AND s.last_id))
+        WHERE s.campaign = $1 AND s.is_canary AND s.queue = d.queue AND d.id BETWEEN s.first_id AND s.last_id))
         AND {_KEY} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC LIMIT 1
 """
 _SHARDS = """
     UPDATE shard s SET due_at = (SELECT min(d.due_at) FROM delivery_{0} d WHERE d.campaign = s.campaign
-        AND d.id BETWEEN s.first_id AND s.last_id AND d.lane = s.lane)
+        AND d.id BETWEEN s.first_id AND s.last_id AND d.queue = s.queue)
     WHERE s.campaign = $1 AND s.holder IS NULL
 """
 _CANARY = """
     SELECT d.tries = 0 AND d.due_at IS NOT NULL OR d.marked_by IS NOT NULL AND d.due_at IS NOT NULL AS is_open,
         a.outcome, a.scope, count(*) AS n
-    FROM shard s JOIN delivery_{0} d ON d.campaign = s.campaign AND d.lane = s.lane
+    FROM shard s JOIN delivery_{0} d ON d.campaign = s.campaign AND d.queue = s.queue
         AND d.id BETWEEN s.first_id AND s.last_id
     LEFT JOIN attempt_{0} a ON a.campaign = d.campaign AND a.delivery = d.id AND a.try = d.tries
     WHERE s.campaign = $1 AND s.is_canary AND d.status NOT IN ('grouped', 'suppressed', 'cancelled', 'invalid',

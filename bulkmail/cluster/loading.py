@@ -20,8 +20,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # due at once
 SHARD = 500  # deliveries
 
 _ROW = ("campaign", "number", "address", "name", "fields", "source", "line")
-_DELIVERY = ("campaign", "id", "row_number", "forward_path", "is_copy", "lane", "status", "due_at", "reason")
-_SHARD = ("campaign", "id", "lane", "first_id", "last_id", "due_at", "is_canary")
+_DELIVERY = ("campaign", "id", "row_number", "forward_path", "is_copy", "queue", "status", "due_at", "reason")
+_SHARD = ("campaign", "id", "queue", "first_id", "last_id", "due_at", "is_canary")
 _PENDING = Status.PENDING.value
 
 
@@ -118,7 +118,7 @@ async def _copy(connection: Connection, number: int, page: KeptPage, counts: _Co
             each.row,
             clean(each.forward_path),
             bool(each.is_copy),
-            each.lane,
+            each.queue,
             each.status,
             None if each.due_at is None else datetime.fromtimestamp(each.due_at, UTC),
             clean(each.reason),
@@ -139,28 +139,28 @@ async def _copy(connection: Connection, number: int, page: KeptPage, counts: _Co
 
 
 def _shards(deliveries: list[KeptDelivery], counts: _Counts) -> Iterator[tuple[Any, ...]]:
-    """The shards of a page: number, lane, ids, due time, whether it goes first; paths of a row together."""
+    """The shards of a page: number, queue, ids, due time, whether it goes first; paths of a row together."""
     open_shards: dict[int, list[KeptDelivery]] = {}
     is_canary = counts.canary_left > 0
 
-    def end(lane: int) -> tuple[Any, ...]:
-        own = open_shards.pop(lane)
+    def end(queue: int) -> tuple[Any, ...]:
+        own = open_shards.pop(queue)
         counts.shards += 1
         counts.canary_shards += is_canary
         due = min((each.due_at for each in own if each.due_at is not None), default=None)
         at = None if due is None else datetime.fromtimestamp(due, UTC)
-        return counts.shards, lane, own[0].id, own[-1].id, at, is_canary
+        return counts.shards, queue, own[0].id, own[-1].id, at, is_canary
 
     for each in deliveries:
         if not each.is_copy:
             if is_canary and counts.canary_left <= 0:
-                yield from [end(lane) for lane in list(open_shards)]
+                yield from [end(queue) for queue in list(open_shards)]
                 is_canary = False
-            elif len(open_shards.get(each.lane, ())) >= SHARD:
-                yield end(each.lane)
+            elif len(open_shards.get(each.queue, ())) >= SHARD:
+                yield end(each.queue)
         counts.canary_left -= each.due_at is not None
-        open_shards.setdefault(each.lane, []).append(each)
-    yield from [end(lane) for lane in list(open_shards)]
+        open_shards.setdefault(each.queue, []).append(each)
+    yield from [end(queue) for queue in list(open_shards)]
 
 
 def clean(text: str) -> str:

@@ -40,7 +40,7 @@ _FOUND = """
 """
 _SHARDS = """
     UPDATE shard s SET due_at = (SELECT min(d.due_at) FROM delivery_{0} d WHERE d.campaign = s.campaign
-        AND d.id BETWEEN s.first_id AND s.last_id AND d.lane = s.lane)
+        AND d.id BETWEEN s.first_id AND s.last_id AND d.queue = s.queue)
     WHERE s.campaign = $1 AND s.holder IS NULL
 """
 _OPEN = """

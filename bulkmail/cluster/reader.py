@@ -23,7 +23,7 @@ _ROWS = """
 """
 # The paths of rows that follow one another have ids that do so.
 _DELIVERIES = """
-    SELECT d.id, d.row_number, d.forward_path, d.is_copy, d.lane, d.status, extract(epoch FROM d.due_at)::float8,
+    SELECT d.id, d.row_number, d.forward_path, d.is_copy, d.queue, d.status, extract(epoch FROM d.due_at)::float8,
         d.attempts, d.tries, d.first_at, CASE WHEN d.marked_by IS NOT NULL AND d.due_at IS NOT NULL
             THEN extract(epoch FROM d.marked_at)::float8 END,
         d.marked_relay, d.in_doubt_before, d.digest, d.message_id, d.reason

@@ -34,7 +34,7 @@ _RENEW = (
 _END = "UPDATE session SET ended_at = clock_timestamp() WHERE id = $1 AND ended_at IS NULL"
 _END_OF_SHARD = (
     "(SELECT min(d.due_at) FROM delivery d WHERE d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id"
-    " AND d.lane = s.lane)"
+    " AND d.queue = s.queue)"
 )
 # Three statements in one READ COMMITTED transaction, by the worker that comes first.  The first one waits for marks
 # under way (FOR SHARE) and refuses later ones; as a statement of its own the second sees every mark that was granted.
@@ -45,7 +45,7 @@ _EXPIRE = (
 _DOUBT = (
     "UPDATE delivery d SET status = 'in_doubt', due_at = NULL, in_doubt_before = true FROM shard s"
     " WHERE s.holder = ANY ($1) AND d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id"
-    " AND d.lane = s.lane AND d.marked_by = s.holder AND d.status IN ('pending', 'deferred')"
+    " AND d.queue = s.queue AND d.marked_by = s.holder AND d.status IN ('pending', 'deferred')"
 )
 _LET_GO = f"UPDATE shard s SET holder = NULL, due_at = {_END_OF_SHARD} WHERE s.holder = ANY ($1)"
 

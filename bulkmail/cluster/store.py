@@ -37,7 +37,7 @@ _CLAIM = """
         JOIN campaign c ON c.id = $2 AND c.state IN ('canary', 'sending')
         WHERE s.id = $1 AND s.ended_at IS NULL AND s.lease_until > clock_timestamp() FOR SHARE OF s),
     pick AS MATERIALIZED (
-        SELECT s.campaign, s.id FROM shard s, live WHERE s.campaign = $2 AND s.lane = $3 AND s.holder IS NULL
+        SELECT s.campaign, s.id FROM shard s, live WHERE s.campaign = $2 AND s.queue = $3 AND s.holder IS NULL
         AND (s.is_canary OR NOT live.is_canary) AND s.due_at <= clock_timestamp()
         ORDER BY s.due_at DESC, s.id LIMIT 1 FOR UPDATE OF s SKIP LOCKED)
     UPDATE shard s SET holder = live.id FROM pick, live WHERE s.campaign = pick.campaign AND s.id = pick.id
@@ -48,18 +48,18 @@ _DUE = """
         d.in_doubt_before, d.message_id, r.address, r.name, r.fields, r.source, r.line,
         CASE WHEN d.due_at > 'epoch' THEN extract(epoch FROM d.due_at - clock_timestamp())::float8 END AS due_in
     FROM shard s
-    JOIN delivery_{0} d ON d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id AND d.lane = s.lane
+    JOIN delivery_{0} d ON d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id AND d.queue = s.queue
     JOIN row_{0} r ON r.campaign = d.campaign AND r.number = d.row_number
-    WHERE s.campaign = $1 AND s.holder = $2 AND s.lane = $3 AND d.due_at <= clock_timestamp() AND d.marked_by IS NULL
+    WHERE s.campaign = $1 AND s.holder = $2 AND s.queue = $3 AND d.due_at <= clock_timestamp() AND d.marked_by IS NULL
     AND NOT d.id = ANY ($4) ORDER BY d.due_at = 'epoch', d.due_at, d.id LIMIT $5
 """
 _END_OF_SHARD = (
     "(SELECT min(d.due_at) FROM delivery_{0} d WHERE d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id"
-    " AND d.lane = s.lane)"
+    " AND d.queue = s.queue)"
 )
 _GIVE_BACK = (
     f"UPDATE shard s SET holder = NULL, due_at = {_END_OF_SHARD} WHERE s.campaign = $1 AND s.holder = $2"
-    " AND ($3::integer IS NULL OR s.lane = $3)"
+    " AND ($3::integer IS NULL OR s.queue = $3)"
     " AND NOT EXISTS (SELECT 1 FROM unnest($4::bigint[]) AS o (id) WHERE o.id BETWEEN s.first_id AND s.last_id)"
     " RETURNING s.id"
 )
@@ -68,9 +68,9 @@ _MORE = """
     SELECT min(CASE WHEN s.holder IS NULL THEN extract(epoch FROM s.due_at - clock_timestamp())::float8
         WHEN s.holder = $2 THEN (SELECT extract(epoch FROM min(d.due_at) - clock_timestamp())::float8
             FROM delivery_{0} d WHERE d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id
-            AND d.lane = s.lane AND NOT d.id = ANY ($4))
+            AND d.queue = s.queue AND NOT d.id = ANY ($4))
         ELSE $5 END)
-    FROM shard s WHERE s.campaign = $1 AND s.lane = $3 AND (s.due_at IS NOT NULL OR s.holder IS NOT NULL)
+    FROM shard s WHERE s.campaign = $1 AND s.queue = $3 AND (s.due_at IS NOT NULL OR s.holder IS NOT NULL)
 """
 _SHARED = """
     SELECT p.message, r.source, r.line, r.fields FROM part p
@@ -83,8 +83,8 @@ _LAST_PLANNED = """
 """
 _OPEN = """
     SELECT count(*) FROM shard s
-    JOIN delivery_{0} d ON d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id AND d.lane = s.lane
-    WHERE s.campaign = $1 AND s.lane = $2 AND d.status IN ('pending', 'deferred')
+    JOIN delivery_{0} d ON d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id AND d.queue = s.queue
+    WHERE s.campaign = $1 AND s.queue = $2 AND d.status IN ('pending', 'deferred')
 """
 
 
@@ -104,7 +104,7 @@ class ClusterStore:
         self._session = session
         self._clock = clock
         self._out: dict[int, int] = {}  # under which session each was handed out
-        self._is_dry: defaultdict[int, bool] = defaultdict(bool)  # by lane: nothing is left that is not out
+        self._is_dry: defaultdict[int, bool] = defaultdict(bool)  # by queue: nothing is left that is not out
         self._connection: Connection | None = None
         self._reading = asyncio.Lock()
         self._shared: dict[int, tuple[RowFields, ...]] = {}  # of rows that are out
@@ -112,7 +112,7 @@ class ClusterStore:
         self._is_grouped = False
         self._asking: set[asyncio.Task[Any]] = set()
         self._is_finished = False
-        self._fed: dict[tuple[int, int], asyncio.Event] | None = None  # shards held, by lane, until each is given back
+        self._fed: dict[tuple[int, int], asyncio.Event] | None = None  # shards held, by queue, until each is given back
         self._journal = ClusterJournal(session, campaign, out=self._out, clock=clock)
 
     @classmethod
@@ -140,24 +140,24 @@ class ClusterStore:
         """No more shards are held: the engine ends when it is through with those that are."""
         self._is_finished = True
 
-    async def hold(self, lane: int) -> int | None:
-        """Claims a shard of `lane`; None when none is due.  Raises `StoreError`."""
+    async def hold(self, queue: int) -> int | None:
+        """Claims a shard of `queue`; None when none is due.  Raises `StoreError`."""
         async with self._reading:
             connection = await self._connected()
             with saying(self._session.url):
-                number = await connection.fetchval(_CLAIM, self._session.id, self.campaign, lane)
+                number = await connection.fetchval(_CLAIM, self._session.id, self.campaign, queue)
         if number is not None and self._fed is not None:
-            self._fed[lane, number] = asyncio.Event()
+            self._fed[queue, number] = asyncio.Event()
         return None if number is None else int(number)
 
-    async def until_given_back(self, lane: int, shard: int) -> None:
+    async def until_given_back(self, queue: int, shard: int) -> None:
         """Waits until nothing of the shard is left that is due, or the claims are lost."""
-        if self._fed is not None and (ended := self._fed.get((lane, shard))) is not None:
+        if self._fed is not None and (ended := self._fed.get((queue, shard))) is not None:
             epoch = self.epoch
             while not ended.is_set() and self.epoch == epoch:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(ended.wait(), LOOK)
-            self._fed.pop((lane, shard), None)
+            self._fed.pop((queue, shard), None)
 
     def _ended(self, key: tuple[int, int]) -> None:
         if self._fed is not None and (event := self._fed.pop(key, None)) is not None:
@@ -180,9 +180,9 @@ class ClusterStore:
         """Changes when the lease was lost, and with it all claims."""
         return self._session.epoch
 
-    def claim(self, lane: int, *, limit: int, now: float) -> asyncio.Future[Claim]:
-        """At most `limit` deliveries of `lane` that may be tried now, by the store's clock."""
-        return self._ask(self._claim(lane, limit))
+    def claim(self, queue: int, *, limit: int, now: float) -> asyncio.Future[Claim]:
+        """At most `limit` deliveries of `queue` that may be tried now, by the store's clock."""
+        return self._ask(self._claim(queue, limit))
 
     def give_back(self, ids: Collection[int]) -> None:
         """These were claimed and are not taken up."""
@@ -190,13 +190,13 @@ class ClusterStore:
             self._out.pop(number, None)
         self._is_dry.clear()
 
-    def has_more(self, lane: int, *, besides: Collection[int]) -> bool:
-        """Whether anything else of `lane` may be tried; True until the store has said that nothing is left."""
-        return not self._is_dry[lane]
+    def has_more(self, queue: int, *, besides: Collection[int]) -> bool:
+        """Whether anything else of `queue` may be tried; True until the store has said that nothing is left."""
+        return not self._is_dry[queue]
 
-    def count_open(self, lane: int) -> asyncio.Future[int]:
-        """How many deliveries of `lane` sending goes on with, by any worker."""
-        return self._ask(self._count_open(lane))
+    def count_open(self, queue: int) -> asyncio.Future[int]:
+        """How many deliveries of `queue` sending goes on with, by any worker."""
+        return self._ask(self._count_open(queue))
 
     def tally(self) -> asyncio.Future[Tally]:
         """Rows by status."""
@@ -242,11 +242,11 @@ class ClusterStore:
             self._connection = await connect(self._session.url)
         return self._connection
 
-    async def _claim(self, lane: int, limit: int) -> Claim:
+    async def _claim(self, queue: int, limit: int) -> Claim:
         while True:
             try:
                 async with self._reading:
-                    return await self._claimed(await self._connected(), lane, limit)
+                    return await self._claimed(await self._connected(), queue, limit)
             except StoreError:  # cut off: nothing is lost by waiting, the lease ends by itself
                 await asyncio.sleep(LOOK)
             except Exception as error:
@@ -255,16 +255,16 @@ class ClusterStore:
                 self._connection = None
                 await asyncio.sleep(LOOK)
 
-    async def _claimed(self, connection: Connection, lane: int, limit: int) -> Claim:
+    async def _claimed(self, connection: Connection, queue: int, limit: int) -> Claim:
         session, epoch = self._session.id, self._session.epoch
         due = _DUE.format(self.campaign)
         for number in [number for number, under in self._out.items() if under != session]:
             del self._out[number]  # the engine knows by the epoch that these are lost
         while True:
-            found = await connection.fetch(due, self.campaign, session, lane, list(self._out), limit)
+            found = await connection.fetch(due, self.campaign, session, queue, list(self._out), limit)
             if found or self._fed is not None:
                 break
-            if await connection.fetchval(_CLAIM, session, self.campaign, lane) is None:
+            if await connection.fetchval(_CLAIM, session, self.campaign, queue) is None:
                 break
         if self._session.epoch != epoch:
             return Claim([], 0.0, self._session.epoch)
@@ -275,14 +275,14 @@ class ClusterStore:
                 await self._know_shared(connection, found)
             return Claim([_job(record, now) for record in found], 0.0, epoch)
         out = list(self._out)
-        freed = await connection.fetch(_GIVE_BACK.format(self.campaign), self.campaign, session, lane, out)
+        freed = await connection.fetch(_GIVE_BACK.format(self.campaign), self.campaign, session, queue, out)
         if self._fed is not None:
             for record in freed:
-                self._ended((lane, record["id"]))
+                self._ended((queue, record["id"]))
             if not self._is_finished:
                 return Claim([], now + FED, epoch)
-        wait = await connection.fetchval(_MORE.format(self.campaign), self.campaign, session, lane, out, LOOK)
-        self._is_dry[lane] = wait is None
+        wait = await connection.fetchval(_MORE.format(self.campaign), self.campaign, session, queue, out, LOOK)
+        self._is_dry[queue] = wait is None
         return Claim([], math.inf if wait is None else now + max(0.05, wait), epoch)
 
     async def _know_shared(self, connection: Connection, found: Sequence[Record]) -> None:
@@ -296,11 +296,11 @@ class ClusterStore:
         self._shared = {row: rows for row, rows in self._shared.items() if row in wanted}
         self._shared.update((number, tuple(rows)) for number, rows in own.items())
 
-    async def _count_open(self, lane: int) -> int:
+    async def _count_open(self, queue: int) -> int:
         async with self._reading:
             connection = await self._connected()
             with saying(self._session.url):
-                return int(await connection.fetchval(_OPEN.format(self.campaign), self.campaign, lane))
+                return int(await connection.fetchval(_OPEN.format(self.campaign), self.campaign, queue))
 
     async def _tally(self) -> Tally:
         async with self._reading:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import anyio
 from anyio import to_thread
@@ -14,7 +15,8 @@ from bulkmail.console.folders import RunFile
 from bulkmail.console.pages import Console, PageNotice, Templates, form_of, redirect
 from bulkmail.console.run_pages import RunPages
 from bulkmail.console.sending_pages import QUIET, password_of
-from bulkmail.model.errors import BulkmailError
+from bulkmail.mailing.operator import FileControl, requested_here
+from bulkmail.model.errors import BulkmailError, OutboxError
 from bulkmail.model.relay import Secret
 
 WAITED = 8.0  # seconds that the answer waits for what was asked for
@@ -33,7 +35,12 @@ class ActionPages:
         """Ends the sending process as Ctrl-C does: the first, or with `now` the second."""
         run = await self._console.run(request)
         form = await form_of(request)
-        words = ["stop", run.shown, *(["--now"] if form.get("now") else [])]
+        is_now = bool(form.get("now"))
+        words = ["stop", run.shown, *(["--now"] if is_now else [])]
+        control = FileControl(run.path)
+        if await control.sender():  # the request itself: each second until the command is up is more messages sent
+            with suppress(OutboxError):  # the command says why
+                await control.ask_to_stop(requested_here(now=is_now))
         job = await begin(self._console, run, words, unsaid=["--json"], subject=f"stop {run.id}")
         await self._console.commands.wait(job, WAITED)
         if job.exit_code not in (None, 0, 3):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
 
@@ -53,7 +52,6 @@ class RunView:
     list_name: str
     waiting: tuple[str, ...]
     slowed: tuple[str, ...]
-    settings: Mapping[str, str]
 
     @property
     def is_running(self) -> bool:
@@ -110,16 +108,16 @@ def read_view(path: Path) -> RunView:
         campaign = reader.campaign.name if reader.campaign is not None else ""
         waiting: list[str] = []
         if tally.open:
-            rest = rest_of(reader.settings, now)
+            rest = rest_of(reader.info, now)
             waiting.append((say_rest(rest, now) if rest else next_try(reader.next_try_at(), now)) or "")
             plan = planned_in(reader)
             waiting.append(planned_sentence(plan, now, is_running=running is not None) if plan is not None else "")
         slowed = [
             sentence(slowdown, now, is_running=running is not None, has_several=False)
-            for slowdown in slowdowns_of(reader.settings)[:MOST_SLOWED]
+            for slowdown in slowdowns_of(reader.info)[:MOST_SLOWED]
         ]
         return RunView(
-            name=printable(reader.settings.get("name") or campaign or path.stem, 120),
+            name=printable(reader.info.name or campaign or path.stem, 120),
             run_id=reader.run_id,
             is_rehearsal=reader.is_rehearsal,
             is_loaded=reader.is_loaded,
@@ -128,11 +126,10 @@ def read_view(path: Path) -> RunView:
             created_at=reader.created_at,
             started_at=reader.started_at,
             ended_at=reader.ended_at,
-            relay=printable(reader.settings.get("relay", ""), 200),
-            list_name=printable(reader.settings.get("list", ""), 200),
+            relay=printable(reader.info.relay, 200),
+            list_name=printable(reader.info.list_name, 200),
             waiting=tuple(each for each in waiting if each),
             slowed=tuple(slowed),
-            settings=dict(reader.settings),
         )
 
 

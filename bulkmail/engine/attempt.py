@@ -11,7 +11,7 @@ from bulkmail.engine.scheduler import Booking
 from bulkmail.engine.worker_session import WorkerSession
 from bulkmail.model import delivery as deliveries
 from bulkmail.model.breaker import Danger, Trip
-from bulkmail.model.delivery import Invalidation, Mark, Message, PutBack, Release, Settlement, accepted, settle
+from bulkmail.model.delivery import Invalidation, Mark, PutBack, Release, Settlement, accepted, settle
 from bulkmail.model.errors import BreakerTripped, TemplateError
 from bulkmail.model.outcome import Breakage, Fault, Reason, Reply, Scope, Stage, rejected
 from bulkmail.model.shaper import ThrottleDecision
@@ -26,76 +26,73 @@ _END = Stage.END
 MOST_COPIES = 50  # forward paths of a transaction: RFC 5321 §4.5.3.1.8 asks servers for 100, some providers take 50
 
 
-class Attempt(Transfer):
+class Attempt(Transfer, eq=False, kw_only=True):
     """A transfer that records itself: every outcome is durable before it is reported.
 
-    `conclude` receives what an outcome other than acceptance means for provider, session and relay.
+    It began `at` (wall clock), which is `began` (monotonic).  `conclude` receives what an outcome other than acceptance
+    means for provider, session and relay.
     """
 
-    __slots__ = ("_at", "_began", "_conclude", "_first_at", "_is_lost", "_is_noted", "_run", "_session", "booking")
+    run: Run
+    session: WorkerSession
+    booking: Booking
+    conclude: Conclude
+    first_at: float
+    at: float
+    began: float
+    is_lost: bool = False  # the claim
 
-    def __init__(
-        self,
-        run: Run,
-        session: WorkerSession,
-        booking: Booking,
-        message: Message,
-        *,
-        first_at: float,
-        conclude: Conclude,
-    ) -> None:
-        super().__init__(message, self._mark, self._decided)
-        self.booking = booking
-        self._run = run
-        self._session = session
-        self._first_at = first_at
-        self._conclude = conclude
-        self._is_lost = False  # the claim
-        self._is_noted = False  # the mark, in the journal
-        self._at, self._began = run.clock.now(), run.clock.monotonic()
-
-    def _mark(self, done: Done) -> None:
+    def mark(self, done: Done) -> None:
         """Asks for the durable note that the end of this message is about to be written."""
-        self._is_noted = True
-        run = self._run
+        run, message = self.run, self.message
 
         def noted(error: BaseException | None) -> None:
             if isinstance(error, ClaimLost):
-                self._is_lost = True
-                self._session.is_left()
+                self.is_lost = True
+                self.session.is_left()
             elif error is not None:  # nothing can be recorded any more
                 run.store_failed(error)
             done(error)
 
         # With several relays the mark names its own, for those who look for the message after a crash.
         relay = self.booking.session.relay.name if run.has_several else ""
-        message = self.message
-        run.journal.put(
-            Mark(self.booking.job.delivery.id, message.message_id, self._first_at, message.digest(), relay), noted
-        )
+        mark = Mark(self.booking.job.delivery.id, message.message_id, self.first_at, message.digest(), relay)
+        run.journal.put(mark, noted)
 
-    def _decided(self, event: Reply | Fault) -> None:
-        run, booking, session = self._run, self.booking, self._session
-        if event.__class__ is Reply and event.stage is _END and event.is_positive:
-            took = run.clock.monotonic() - self._began
-            record_acceptance(run, booking, event, at=self._at, took=took)
+    def decided(self, event: Reply | Fault) -> None:
+        """Records what it came to."""
+        run, booking, session = self.run, self.booking, self.session
+        session.under_way -= 1
+        if event.__class__ is Reply and event.stage is _END and 200 <= event.code < 300:
+            relay, may_wait = session.relay, session.under_way > 0
+            took = run.clock.monotonic() - self.began
+            delivery = accepted(booking.job.delivery, at=self.at)
+            attempt = deliveries.AttemptResult(self.at, took, relay.name, event, ACCEPTED)
+            _put(run, booking, delivery, attempt, may_wait=may_wait)
+            trip = run.breaker.accepted(delivery.id, event, copy_to=delivery.forward_path if delivery.is_copy else "")
+            if trip is not None:
+                _trips(run, trip)
+            if relay.strikes.struck:
+                relay.strikes.accepted()
+            if relay.is_on_trial or relay.is_reported or relay.health.failing_since is not None:
+                run.record_success(relay)
             if not session.carried:
-                session.relay.health.carried()
+                relay.health.carried()
             session.carried += 1
-            run.throttling.accepted(session.relay, booking.provider)
+            run.throttling.accepted(relay, booking.provider)
             return
-        if self._is_lost:  # its end was not written
+        if self.is_lost:  # its end was not written
             run.scheduler.lost(booking)
             run.life.nudge()
             return
         if self._is_as_before(event):
-            if self._is_noted:
+            if self.is_mark_asked:
                 run.journal.put(Release(booking.job.delivery.id), _ignore)
             run.scheduler.give_back(booking)
             run.life.nudge()
             return
-        took = run.clock.monotonic() - self._began
-        self._conclude(booking.provider, record(run, booking, event, at=self._at, took=took), event)
+        took = run.clock.monotonic() - self.began
+        self.conclude(booking.provider, record(run, booking, event, at=self.at, took=took), event)
 
     def _is_as_before(self, event: Reply | Fault) -> bool:
         """Whether nothing of the message left that could count as a try: it goes again as if nothing had been."""
@@ -104,26 +101,23 @@ class Attempt(Transfer):
         if event.kind is Breakage.STOPPED:
             return True
         # The server had closed an old session, or one that has done its work: on a fresh one it may be quite willing.
-        return event.stage is Stage.MAIL and event.kind is Breakage.LOST and self._session.carried > 0
+        return event.stage is Stage.MAIL and event.kind is Breakage.LOST and self.session.carried > 0
 
 
-class GroupedAttempt(Transfer):
+class GroupedAttempt(Transfer, eq=False, kw_only=True):
     """Copies of one message on their way in one transaction, each with an outcome of its own.
 
-    The marks of all are put in the journal in one turn, so that one commit makes them durable; who was refused before
-    that needs none.  `too_many` receives how many forward paths the server takes at a time, when it says so.
+    Its message is that of the attempts, to the forward paths of all in their order.  The marks of all are put in the
+    journal in one turn, so that one commit makes them durable; who was refused before that needs none.  `too_many`
+    receives how many forward paths the server takes at a time, when it says so.
     """
 
-    __slots__ = ("_attempts", "_too_many")
+    attempts: Sequence[Attempt]
+    too_many: Callable[[int], None]
 
-    def __init__(self, message: Message, attempts: Sequence[Attempt], *, too_many: Callable[[int], None]) -> None:
-        """`message` is that of the attempts, to the forward paths of all in their order."""
-        super().__init__(message, self._mark, self._decided)
-        self._attempts = attempts
-        self._too_many = too_many
-
-    def _mark(self, done: Done) -> None:
-        going = [attempt for number, attempt in enumerate(self._attempts) if number not in self.own]
+    def mark(self, done: Done) -> None:
+        """Asks for those of all."""
+        going = [attempt for number, attempt in enumerate(self.attempts) if number not in self.own]
         waiting = len(going)
 
         def one_done(error: BaseException | None) -> None:
@@ -133,14 +127,16 @@ class GroupedAttempt(Transfer):
                 done(error)
 
         for attempt in going:
+            attempt.is_mark_asked = True
             attempt.mark(one_done)
 
-    def _decided(self, event: Reply | Fault) -> None:
+    def decided(self, event: Reply | Fault) -> None:
+        """Each hears its own answer, or that to all."""
         # From the back: what goes once more goes to the head of the queue, and there the order shall be the same.
-        for number, attempt in reversed(list(enumerate(self._attempts))):
+        for number, attempt in reversed(list(enumerate(self.attempts))):
             own = self.own.get(number, event)
             if number and _is_too_many(own):
-                self._too_many(number)
+                self.too_many(number)
                 own = Fault(Stage.RCPT, Breakage.STOPPED, f"it goes in a transaction of its own: {own}")
             attempt.decided(own)
 
@@ -187,19 +183,6 @@ def record(run: Run, booking: Booking, event: Reply | Fault, *, at: float, took:
     return decision
 
 
-def record_acceptance(run: Run, booking: Booking, reply: Reply, *, at: float, took: float) -> None:
-    """As `record()`, of a positive reply to the end of a message, and what follows from it for the relay."""
-    relay = booking.session.relay
-    delivery = accepted(booking.job.delivery, at=at)
-    _put(run, booking, delivery, deliveries.AttemptResult(at, took, relay.name, reply, ACCEPTED))
-    trip = run.breaker.accepted(delivery.id, reply, copy_to=delivery.forward_path if delivery.is_copy else "")
-    if trip is not None:
-        _trips(run, trip)
-    relay.strikes.accepted()
-    if relay.is_on_trial or relay.is_reported or relay.health.is_failing:
-        run.record_success(relay)
-
-
 def record_unmade(run: Run, booking: Booking, error: TemplateError) -> None:
     """No message can be made for a row: it is invalid, or, when it was tried before, rejected in our words."""
     job = booking.job
@@ -229,7 +212,16 @@ def _put_invalid(run: Run, booking: Booking, error: TemplateError) -> None:
     run.unsettled += 1
 
 
-def _put(run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: deliveries.AttemptResult) -> None:
+def _put(
+    run: Run,
+    booking: Booking,
+    delivery: deliveries.Delivery,
+    attempt: deliveries.AttemptResult,
+    *,
+    may_wait: bool = False,
+) -> None:
+    """Records an outcome; `may_wait`: with the next entry, because another message of the session is under way."""
+
     def recorded(error: BaseException | None) -> None:
         """The outcome is durable, or will not be: then the row stays at its mark, which a later run finds in doubt."""
         run.unsettled -= 1
@@ -242,9 +234,11 @@ def _put(run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: del
         if error is not None:
             run.store_failed(error)
             return
-        run.plan.observe(DeliveryResult(delivery, attempt, booking.job.recipient))
+        result = DeliveryResult(delivery, attempt, booking.job.recipient)
+        run.telling.settled(result, is_last=not run.scheduler.queues.out)
 
-    run.journal.put(Settlement(delivery, attempt), recorded)
+    put = run.journal.put_by if may_wait else run.journal.put
+    put(Settlement(delivery, attempt), recorded)
     run.unsettled += 1
 
 

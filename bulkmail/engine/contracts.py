@@ -87,8 +87,8 @@ class Store(Protocol):
     def epoch(self) -> int:
         """Changes when claims were lost: what was claimed before and is not under way is claimed again."""
 
-    def claim(self, lane: int, *, limit: int, now: float) -> Answer[Claim]:
-        """At most `limit` deliveries of `lane` that may be tried at `now` (wall clock).
+    def claim(self, queue: int, *, limit: int, now: float) -> Answer[Claim]:
+        """At most `limit` deliveries of `queue` that may be tried at `now` (wall clock).
 
         Deferred ones come first, by due time, then those never tried in the order of the input.
         """
@@ -96,15 +96,15 @@ class Store(Protocol):
     def give_back(self, ids: Collection[int]) -> None:
         """These were claimed and are not taken up: anybody may claim them."""
 
-    def has_more(self, lane: int, *, besides: Collection[int]) -> bool:
-        """Whether a delivery of `lane` that is neither claimed nor in `besides` may still be tried in this run.
+    def has_more(self, queue: int, *, besides: Collection[int]) -> bool:
+        """Whether a delivery of `queue` that is neither claimed nor in `besides` may still be tried in this run.
 
         A plain answer, because a breaker has to judge in the instant of an outcome.  A store that would have to ask
         says True: then a breaker or a strike waits for more, and nothing is refused for it.
         """
 
-    def count_open(self, lane: int) -> Answer[int]:
-        """How many deliveries of `lane` sending goes on with."""
+    def count_open(self, queue: int) -> Answer[int]:
+        """How many deliveries of `queue` sending goes on with."""
 
     def tally(self) -> Answer[Tally]:
         """Rows by status."""
@@ -129,7 +129,7 @@ class Connection(Protocol):
     @property
     def transactions(self) -> int: ...
     @property
-    def goodbye(self) -> str: ...
+    def closed_because(self) -> str: ...
     @property
     def delivers(self) -> bool:
         """Whether what it accepts goes to recipients, as far as is known."""
@@ -202,6 +202,12 @@ class DeliveryResult(Struct, frozen=True):
     recipient: Recipient | None
 
 
+class ResultBatch(Struct, frozen=True):
+    """What deliveries came to since the last batch, in the order in which that became durable."""
+
+    results: Sequence[DeliveryResult]
+
+
 @dataclass(frozen=True, slots=True)
 class Sessions:
     """How many sessions are open now with one of the relays."""
@@ -225,7 +231,7 @@ class Slowed:
     slowdown: Slowdown
 
 
-Event = DeliveryResult | Hold | Sessions | Notice | Slowed
+Event = ResultBatch | Hold | Sessions | Notice | Slowed
 Observe = Callable[[Event], None]
 
 
@@ -250,12 +256,12 @@ class Plan:
 
     It has more attributes than a class should, because it is all that a run is given; nearly all have a default.
 
-    `serving` says which of `outlets`, by number, the jobs of each queue of `store` may go through; None is one
-    queue, 0, through all.  `providers` names the provider of a queue that has but one; in the others every domain is
-    what `lanes` says.  `shaper` is that of an earlier part of the same campaign.  `sign`, if not None, finishes what
-    `compose` made, in a thread.  `ready` is awaited before a job is taken.  `breaker` watches in place of the usual
-    one.  `planned_until` is the latest planned time of a delivery, wall-clock seconds, that the run waits for however
-    short its `wait` is.
+    `serving` says which of `outlets`, by number, the jobs of each queue of `store` may go through; None is one queue,
+    0, through all.  `providers` names the provider of a queue that has but one; in the others every domain is what
+    `mailbox_providers` says.  `shaper` is that of an earlier part of the same campaign.  `sign`, if not None,
+    finishes what `compose` made, in a thread.  `ready` is awaited before a job is taken.  `breaker` watches in place
+    of the usual one.  `planned_until` is the latest planned time of a delivery, wall-clock seconds, that the run
+    waits for however short its `wait` is.
     """
 
     store: Store
@@ -263,7 +269,7 @@ class Plan:
     outlets: Sequence[Outlet]
     serving: Mapping[QueueKey, Sequence[int]] | None = None
     pace: Pace = field(default_factory=Pace)
-    lanes: MailboxProviders = field(default_factory=MailboxProviders)
+    mailbox_providers: MailboxProviders = field(default_factory=MailboxProviders)
     providers: Mapping[QueueKey, str] = field(default_factory=dict)
     shaper: Shaper | None = None
     feedback: Feedback = field(default_factory=Feedback)
@@ -277,14 +283,18 @@ class Plan:
 
 
 def make_shaper(
-    lanes: MailboxProviders, pace: Pace, *, known: Iterable[Slowdown] = (), limiter: RateLimiter | None = None
+    mailbox_providers: MailboxProviders,
+    pace: Pace,
+    *,
+    known: Iterable[Slowdown] = (),
+    limiter: RateLimiter | None = None,
 ) -> Shaper:
     """Keeps the rates of a campaign and lowers them; `known` are the slowdowns of the past, in monotonic seconds.
 
     `limiter` is one that other workers share.
     """
     return Shaper(
-        lanes,
+        mailbox_providers,
         rate=pace.rate,
         relay_backoff=pace.relay_backoff,
         provider_backoff=pace.provider_backoff,

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 from anyio.abc import TaskGroup
+from msgspec.structs import replace
 
 from bulkmail.engine.attempt import MOST_COPIES, Attempt, GroupedAttempt, record_unmade
 from bulkmail.engine.contracts import Ending, Plan
@@ -224,7 +225,17 @@ class Worker:
                 except TemplateError as error:
                     record_unmade(run, booking, error)
                     continue
-            attempt = Attempt(run, session, booking, message, first_at=first_at, conclude=self._conclude)
+            session.under_way += 1
+            attempt = Attempt(
+                message,
+                run=run,
+                session=session,
+                booking=booking,
+                conclude=self._conclude,
+                first_at=first_at,
+                at=run.clock.now(),
+                began=run.clock.monotonic(),
+            )
             return self._with_copies(attempt) if self._has_copies else attempt
 
     def _may_go_on(self) -> bool:
@@ -235,11 +246,13 @@ class Worker:
         if session.line is None or session.is_spent:
             return False
         now, health = run.clock.monotonic(), relay.health
-        return health.resume_at <= now and not health.is_crowded and not session.is_worn_at(now)
+        if health.resume_at > now or (run.shaper.has_fewer_connections and health.is_crowded):
+            return False
+        return not session.is_worn_at(now)
 
     def _with_copies(self, first: Attempt) -> Transfer:
         """`first` and, in the same transaction, the copies of its message that may go this instant."""
-        run, scheduler, refused = self._run, self._scheduler, None
+        scheduler, refused = self._scheduler, None
         attempts, message = [first], first.message
         while len(attempts) < self._most_copies and (booking := scheduler.take_copy(first.booking)) is not None:
             prepared = self._prepare(booking, at_once=True)
@@ -252,14 +265,13 @@ class Worker:
                     self._most_copies = 1  # each copy has a reverse path of its own, and so have those of other rows
                 refused = booking
                 break
-            attempts.append(
-                Attempt(run, self._session, booking, copy, first_at=prepared.first_at, conclude=self._conclude)
-            )
+            self._session.under_way += 1
+            attempts.append(replace(first, message=copy, booking=booking, first_at=prepared.first_at, own={}))
             message = both
         scheduler.queues.release_copies(first.booking.job)
         if refused is not None:
             scheduler.give_back(refused)
-        return first if len(attempts) == 1 else GroupedAttempt(message, attempts, too_many=self._takes_at_most)
+        return first if len(attempts) == 1 else GroupedAttempt(message, attempts=attempts, too_many=self._takes_at_most)
 
     def _takes_at_most(self, paths: int) -> None:
         self._most_copies = min(self._most_copies, paths)

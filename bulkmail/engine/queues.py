@@ -71,7 +71,7 @@ class Queues:
         # The first of these that has a job gives it, and goes last.
         self._turn = deque(_Queue(key) for key in keys)
         self.out: dict[int, _Queue] = {}  # handed out and not yet settled, by delivery
-        self._stale: set[int] = set()  # of those, whose claim was lost while they were out
+        self.stale: set[int] = set()  # of those, whose claim was lost while they were out
         self._aside: list[tuple[float, int, Job, _Queue]] = []  # a heap: until when (monotonic), and what
         self._has_copies = store.has_copies
         self._copies: dict[int, deque[Job]] = {}  # set aside for the job of this id
@@ -187,8 +187,8 @@ class Queues:
     def settled(self, delivery_id: int, *, due_at: float | None = None) -> None:
         """What became of it is durable; with `due_at` (wall clock; 0 is at once) it comes again."""
         queue = self.out.pop(delivery_id, None)
-        if self._stale:
-            self._stale.discard(delivery_id)
+        if self.stale:
+            self.stale.discard(delivery_id)
         if queue is not None and due_at is not None:
             queue.comes_again(due_at)
 
@@ -234,8 +234,8 @@ class Queues:
 
     def _return(self, job: Job) -> None:
         queue = self.out.pop(job.delivery.id)
-        if job.delivery.id in self._stale:
-            self._stale.discard(job.delivery.id)
+        if job.delivery.id in self.stale:
+            self.stale.discard(job.delivery.id)
             queue.comes_again(0.0)
         else:
             queue.ready.appendleft(job)
@@ -255,7 +255,7 @@ class Queues:
             self._claimed(queue, answer, now)
 
     def _claimed(self, queue: _Queue, claim: Claim, now: float) -> None:
-        if self._stale and any(job.delivery.id in self._stale for job in claim.jobs):
+        if self.stale and any(job.delivery.id in self.stale for job in claim.jobs):
             # Until the try that has begun is over: its mark will not be granted, its outcome may be taken.
             self._store.give_back([job.delivery.id for job in claim.jobs])
             queue.dry_until = min(queue.dry_until, now + AGAIN)
@@ -279,7 +279,7 @@ class Queues:
     def _start_over(self) -> None:
         """Claims were lost: what has not begun is claimed again; what has begun learns it at its mark."""
         self._epoch = self._store.epoch
-        self._stale.update(self.out)
+        self.stale.update(self.out)
         self._aside.clear()
         for queue in self._turn:
             queue.ready.clear()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -15,6 +16,7 @@ import anyio
 from bulkmail.engine.contracts import ClaimLost, Clock, Compose, Ending, Notice, Plan, Sign, Store, make_shaper
 from bulkmail.engine.relay_state import Account, RelayState, Throttling
 from bulkmail.engine.scheduler import Booking, Scheduler
+from bulkmail.engine.telling import Telling
 from bulkmail.model.breaker import Breaker, explain, explain_failing, explain_left_out, explain_rest
 from bulkmail.model.delivery import EVERYTHING, Invalidation, Mark, Message, Settlement, Written
 from bulkmail.model.errors import BulkmailError, OutboxError
@@ -142,7 +144,10 @@ class Preparer:
 
 
 Then = Callable[[BaseException | None], None]
-_Batch = list[tuple[Written, Then]]
+_Batch = tuple[list[Written], list[Then]]
+
+LATEST = 0.1
+"""Seconds for which an entry that may wait does so at the most."""
 
 
 class Journal:
@@ -156,7 +161,10 @@ class Journal:
         """On the running loop, which all calls must come from.  The store stays the caller's to close."""
         self._store = store
         self._loop = asyncio.get_running_loop()
-        self._turn: _Batch = []
+        self._entries: list[Written] = []
+        self._thens: list[Then] = []
+        self._is_due = False  # in this turn
+        self._timer: asyncio.TimerHandle | None = None  # for what may wait
         self._unanswered: set[asyncio.Future[Collection[int]]] = set()
         self._is_closed = False
 
@@ -168,9 +176,24 @@ class Journal:
         """
         if self._is_closed:
             raise OutboxError("the journal is closed: nothing more can be recorded")
-        if not self._turn:
+        self._entries.append(entry)
+        self._thens.append(then)
+        if not self._is_due:
+            self._is_due = True
             self._loop.call_soon(self._commit)
-        self._turn.append((entry, then))
+
+    def put_by(self, entry: Written, then: Then) -> None:
+        """As `put()`, of an entry that nothing waits for: it is committed with the next that is put, or `LATEST`.
+
+        That of an acceptance goes with the mark of the next message of its session, if not before: so no session has
+        more than its depth without an outcome in the store, as if it were committed at once.
+        """
+        if self._is_closed:
+            raise OutboxError("the journal is closed: nothing more can be recorded")
+        self._entries.append(entry)
+        self._thens.append(then)
+        if self._timer is None and not self._is_due:
+            self._timer = self._loop.call_later(LATEST, self._commit)
 
     async def aclose(self) -> None:
         """Everything put is answered and called back for, also when this is cancelled.  May be called again."""
@@ -186,19 +209,29 @@ class Journal:
 
     def _commit(self) -> None:
         """Once a turn, and once more at the end."""
-        batch, self._turn = self._turn, []
-        if not batch:
+        entries, thens = self._entries, self._thens
+        self._entries, self._thens, self._is_due = [], [], False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not entries:
             return
         try:
-            answer = self._store.write([entry for entry, _ in batch])
+            answer = self._store.write(entries)
         except Exception as error:  # whatever it is, the callbacks must learn of it
-            self._tell(batch, (), error)
+            self._tell((entries, thens), (), error)
             return
-        if isinstance(answer, asyncio.Future):
+        if answer is EVERYTHING:
+            for then in thens:
+                try:
+                    then(None)
+                except Exception as failure:
+                    self._report(failure)
+        elif isinstance(answer, asyncio.Future):
             self._unanswered.add(answer)
-            answer.add_done_callback(partial(self._answered, batch))
+            answer.add_done_callback(partial(self._answered, (entries, thens)))
         else:
-            self._tell(batch, answer, None)
+            self._tell((entries, thens), answer, None)
 
     def _answered(self, batch: _Batch, answer: asyncio.Future[Collection[int]]) -> None:
         self._unanswered.discard(answer)
@@ -206,15 +239,17 @@ class Journal:
         self._tell(batch, () if error is not None else answer.result(), error)
 
     def _tell(self, batch: _Batch, taken: Collection[int], error: BaseException | None) -> None:
-        for entry, then in batch:
+        for entry, then in zip(*batch, strict=True):
             try:
                 if error is not None or taken is EVERYTHING or _is_taken(entry, taken):
                     then(error)
                 else:
                     then(ClaimLost())
             except Exception as failure:
-                message = "a callback of the journal failed"
-                self._loop.call_exception_handler({"message": message, "exception": failure})
+                self._report(failure)
+
+    def _report(self, failure: Exception) -> None:
+        self._loop.call_exception_handler({"message": "a callback of the journal failed", "exception": failure})
 
     async def __aenter__(self) -> Self:
         return self
@@ -259,11 +294,12 @@ class Run:
     """The state that all workers share.  Every change is made in one plain call, so that nothing needs a lock."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+        self.telling = Telling(plan.observe, by_one=plan.ready is not None)
+        self.plan = plan = replace(plan, observe=self.telling)
         self.clock = plan.clock
         self.life = Lifetime(plan.clock)
         self.journal = Journal(plan.store)
-        self.shaper = plan.shaper or make_shaper(plan.lanes, plan.pace)
+        self.shaper = plan.shaper or make_shaper(plan.mailbox_providers, plan.pace)
         self.throttling = Throttling(self.shaper, clock=plan.clock, rng=plan.rng, show=plan.observe, tell=self.tell)
         self.preparer = Preparer(plan.compose, plan.sign, plan.clock)
         self.breaker = plan.breaker or Breaker(plan.pace.breakers, total=plan.store.eligible)
@@ -302,6 +338,7 @@ class Run:
             await self.journal.aclose()
             await self.plan.store.aclose()
         finally:
+            self.telling.flush()
             for relay in self.relays:
                 await relay.account.settle()
 

@@ -250,7 +250,7 @@ class Scheduler:
         self._relays = relays
         self._shaper = shaper
         self._changed = changed
-        self._provider_of = lru_cache(maxsize=65_536)(plan.lanes.of)
+        self._provider_of = lru_cache(maxsize=65_536)(plan.mailbox_providers.of)
         self._only_provider = plan.providers.get(next(iter(serving), 0), "") if self.is_alone else ""
         self.holds = Holds(plan, relays, self.queues, self.shares, provider_of=self._key_provider, shaper=shaper)
 
@@ -346,8 +346,12 @@ class Scheduler:
         relay.moved_at = self._clock.monotonic()
         if relay.provider_use.uncounted.pop(number, None) is None:
             relay.provider_use.end(number)
-        self.queues.settled(number, due_at=due_at)
-        if due_at is not None or not self.queues.out:
+        queues = self.queues
+        if due_at is None and not queues.stale:
+            queues.out.pop(number, None)
+        else:
+            queues.settled(number, due_at=due_at)
+        if due_at is not None or not queues.out:
             self._changed()
 
     def provider_of(self, job: Job) -> str:

@@ -34,6 +34,7 @@ class WorkerSession:
         self.use = SessionUse(relay)
         self.used_at = 0.0
         self.carried = 0  # messages whose recipient got an outcome of its own
+        self.under_way = 0  # messages
         self.is_spent = False  # not to be used again, because of what came of a message
         self._opened_at = 0.0
         self._is_leaving = False  # the owner is, for good
@@ -145,17 +146,17 @@ class WorkerSession:
 
     def is_worn_at(self, now: float) -> bool:
         """As `is_worn`, of a session that is open at `now` (monotonic seconds)."""
-        relay = self.relay
+        relay, line = self.relay, self.line
         if self.use.full or now - self._opened_at >= relay.session_age:
             return True
-        return self.line is not None and self.line.transactions >= relay.messages_per_session
+        return line is not None and line.transactions >= relay.messages_per_session
 
     def rests(self, line: Connection) -> None:
         """Nothing is under way on `line`: it is kept for the next message, or dropped if it takes none."""
         self.used_at = self._run.clock.monotonic()
         if self.is_spent or not line.usable:
             if not (self.is_spent or self.carried or self._is_closed):
-                self.fails(Fault(Stage.MAIL, Breakage.LOST, line.goodbye))
+                self.fails(Fault(Stage.MAIL, Breakage.LOST, line.closed_because))
             self.drop()
 
     def fails(self, event: Reply | Fault, scope: Scope = Scope.SESSION, *, asked: float = 0.0) -> None:

@@ -257,7 +257,7 @@ async def composing(
     composer = Composer(campaign, run_id=outbox.run_id, keys=keys, on_message=on_message)
     number = _number_of(outbox, composer, processes, hook=on_message)
     others = ComposingProcesses(number, _setup(outbox, keys, on_message), composer) if number else None
-    make = composer.draft if composer.is_slow_to_sign else composer.compose
+    make = composer.compose if composer.is_signed and not composer.is_slow_to_sign else composer.draft
 
     def compose(job: Job, first_at: float) -> Message:
         if job.recipient is None:
@@ -268,8 +268,9 @@ async def composing(
                 others.trouble = ""
             if (message := others.take(job.delivery.id, int(first_at))) is not None:
                 return message
-        at, recipient = job.delivery, with_rows(composer, job, outbox.rows_of).recipient
-        assert recipient is not None  # noqa: S101
+        at, recipient = job.delivery, job.recipient
+        if composer.is_grouped:
+            recipient = with_rows(composer, job, outbox.rows_of).recipient or recipient
         return make(recipient, row=at.row, forward_path=at.forward_path, date=first_at, delivery=at.id)
 
     def sign(message: Message, first_at: float) -> Message:

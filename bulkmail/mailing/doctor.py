@@ -19,7 +19,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from bulkmail.mailing.suppression_list import ReadList, list_in_use
+from bulkmail.mailing.suppression_list import ReadList, is_there, list_in_use
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.lazy import dataclass, lazy_pattern
 from bulkmail.outbox.ledger import state_folder
@@ -148,7 +148,7 @@ def look_at_state(environ: Mapping[str, str] = os.environ) -> Iterator[Diagnosis
 def _suppressions() -> Diagnosis:
     try:
         used = list_in_use(load_suppressions(), None)
-        if used is None or not used.is_there():
+        if used is None or not is_there(used):
             return Diagnosis("suppression list", State.OK, "empty")
         kept = ReadList.open(used)
         if kept is not None:

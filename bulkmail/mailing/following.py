@@ -10,8 +10,6 @@ from dataclasses import field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-import msgspec
-
 from bulkmail.mailing.previous_run import earlier_passes, look
 from bulkmail.mailing.rows import Rows, WrappedRows
 from bulkmail.mailing.suppression_list import open_settings
@@ -25,7 +23,6 @@ from bulkmail.model.suppression import SuppressionReason
 from bulkmail.model.tally import Status
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.outbox_reader import OutboxReader
-from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.recipients.remarks import Remarks
 from bulkmail.settings.suppressions import SuppressionSettings
 from bulkmail.text import count, printable
@@ -111,7 +108,7 @@ def read_followed(follow_up: FollowUp, suppressions: SuppressionSettings | None)
                 f"{path} is the outbox of a rehearsal, which reached no recipient: there is nothing to follow up",
                 hint="name the outbox of the real run, or its campaign",
             )
-        columns = tuple(column for column in _columns(reader) if column not in (MESSAGE_ID, REFERENCES))
+        columns = tuple(column for column in reader.info.columns if column not in (MESSAGE_ID, REFERENCES))
         passes = (*earlier_passes(look(path)), path)
         found = Followed(path, reader.run_id, passes, follow_up.unless, reader.campaign, columns)
         tally = reader.tally()
@@ -132,11 +129,6 @@ def read_followed(follow_up: FollowUp, suppressions: SuppressionSettings | None)
     if follow_up.unless:
         _leave_out(found, suppressions)
     return found
-
-
-def _columns(reader: OutboxReader) -> tuple[str, ...]:
-    with noticing_damage(reader.name):
-        return msgspec.json.decode(reader.settings.get("columns") or "[]", type=tuple[str, ...])
 
 
 def _read_rows(outbox: Path, found: Followed) -> int:

@@ -7,7 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +19,7 @@ from bulkmail.feedback.feedback_report import read_report
 from bulkmail.feedback.matching import Arrived, Matcher, VerifyUnsubscribe
 from bulkmail.mailbox.mail_source import FetchedMail, MailSource, pause_after
 from bulkmail.mailing.previous_run import passes_of
-from bulkmail.mailing.suppression_list import recorded_list, scope_of
+from bulkmail.mailing.suppression_list import is_there, open_used, scope_of
 from bulkmail.model.errors import BulkmailError, OutboxError, SuppressionError
 from bulkmail.model.feedback_event import (
     EventSink,
@@ -300,14 +300,12 @@ def _returned(readers: Sequence[OutboxReader], notices: list[str]) -> tuple[list
     found, unmatched, lists = [], 0, set[str]()
     last_began = max(reader.started_at or reader.created_at for reader in readers)
     for reader in readers:
-        used = None
-        with suppress(OutboxError):
-            used = recorded_list(reader.settings)
-        if used is None or reader.is_rehearsal or not used.is_there():
+        used = reader.info.suppression_list
+        if used is None or reader.is_rehearsal or not is_there(used):
             found.append(Returned())
             continue
         try:
-            with used.open() as store:
+            with open_used(used) as store:
                 until = _next_of_list(store, readers, last_began)
                 found.append(returned_of(reader, store, until=until))
                 if used.name not in lists:

@@ -21,7 +21,7 @@ from bulkmail.mailing import previous_run
 from bulkmail.mailing.checking import Messages
 from bulkmail.mailing.following import Followed, FollowUp, parse_unless, read_followed, with_thread
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.permits import make_schedule, schedule_to_setting
+from bulkmail.mailing.permits import make_schedule
 from bulkmail.mailing.program import (
     Attached,
     DeliveryResults,
@@ -33,8 +33,7 @@ from bulkmail.mailing.program import (
 from bulkmail.mailing.pulse import ProgressTeller, SendingProgress
 from bulkmail.mailing.relays import check_routes, open_routes
 from bulkmail.mailing.rows import Given, Handover, Selection
-from bulkmail.mailing.run_record import recorded_campaign
-from bulkmail.mailing.suppression_list import SUPPRESS, files_to_setting, read_suppression
+from bulkmail.mailing.suppression_list import files_to_note, read_suppression
 from bulkmail.message.template.constants import written_values
 from bulkmail.message.template.locality import locality_of
 from bulkmail.model.campaign import NO_KEYS, Campaign, Dkim, Keys, Template, Unsubscribe
@@ -44,6 +43,8 @@ from bulkmail.model.recipient import Variants, parse_variants
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.route import Route
 from bulkmail.model.tally import MOST_INVALID
+from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.recipients.given import not_rows, reader_of
 from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.report.report import Report
@@ -350,7 +351,7 @@ class Mailer:
         path = Path(outbox)
 
         def reopened() -> Mailing:
-            keys = self.keys if self.keys is not None else find_keys(recorded_campaign(path))
+            keys = self.keys if self.keys is not None else find_keys(_campaign_in(path))
             return Mailing.reopen(
                 path, routes=self.routes, pace=self.pace, keys=keys, on_message=self.on_message, suppress=suppress
             )
@@ -392,12 +393,10 @@ class Mailer:
             if past is not None and (past.has_begun or past.is_planned):
                 if isinstance(rows, previous_run.DigestedRows):
                     await rows.read_through()
-                previous_run.refuse_others(
-                    past, past.changes(campaign, str(digest), schedule_to_setting(order.schedule))
-                )
+                previous_run.refuse_others(past, past.changes(campaign, str(digest), order.schedule))
                 return await self._reopened(past.path, keys, order.suppress)
             suppression = await to_thread.run_sync(read_suppression, order.suppress)
-            noted = {SUPPRESS: await to_thread.run_sync(files_to_setting, order.suppress)}
+            noted = RunInfo(suppress=await to_thread.run_sync(files_to_note, order.suppress))
             mailing = await Mailing.prepare(
                 path,
                 campaign=campaign,
@@ -412,7 +411,7 @@ class Mailer:
                     address_column=order.options.address_column,
                 ),
                 is_rehearsal=self._is_rehearsal,
-                settings=noted,
+                info=noted,
                 keys=keys,
                 on_message=self.on_message,
                 suppressions=await self._suppression_settings(),
@@ -453,7 +452,7 @@ class Mailer:
 
     def _ready(self, mailing: Mailing, digest: previous_run.Digest, *, where: str = "", allow_empty: bool) -> Mailing:
         """The same mailing when it may be sent.  Raises `ChecksFailed` and `NothingToSend`."""
-        mailing.outbox.set_setting(previous_run.LIST_DIGEST, str(digest))
+        mailing.outbox.note(list_digest=str(digest))
         mailing.pass_gate()
         if not allow_empty:
             mailing.refuse_empty(where=where)
@@ -593,3 +592,8 @@ def _tls_contexts(
                 hint="load the files into the context, or leave it out",
             )
     return [given.get(label) for label in labels]
+
+
+def _campaign_in(path: Path) -> Campaign | None:
+    with OutboxReader.open(path) as reader:
+        return reader.campaign

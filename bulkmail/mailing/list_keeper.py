@@ -11,15 +11,15 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio import to_thread
 
-from bulkmail.engine.contracts import Connect, Connection, DeliveryResult, Event, Notice
-from bulkmail.mailing.suppression_list import ListInUse, known_run, recorded_list
+from bulkmail.engine.contracts import Connect, Connection, DeliveryResult, Event, Notice, ResultBatch
+from bulkmail.mailing.suppression_list import is_there, known_run, open_used
 from bulkmail.model.delivery import AttemptResult, Delivery
 from bulkmail.model.errors import OutboxError, SuppressionError
 from bulkmail.model.feedback_event import FeedbackEvent, event_of_reply
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.outcome import Outcome
 from bulkmail.model.recipient import Address
-from bulkmail.model.suppression import MISTAKE_LEAST
+from bulkmail.model.suppression import MISTAKE_LEAST, ListInUse
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.presets import known_providers
@@ -72,7 +72,7 @@ class ListKeeper:
         self._store: Suppressions | None = None
         self._index: SuppressionIndex | None = None
         self._version = -1
-        self._campaign = outbox.campaign.name if outbox.campaign else outbox.settings.get("name", "")
+        self._campaign = outbox.campaign.name if outbox.campaign else outbox.info.name
         self._delivering: set[str] = set()  # relays that do
         self._is_registered = False
         self._provider_of = known_providers().of
@@ -99,15 +99,17 @@ class ListKeeper:
         return opened
 
     def observe(self, event: Event) -> None:
-        """The engine tells: of each message, so that this must cost next to nothing."""
-        if event.__class__ is DeliveryResult:
-            delivery, outcome = event.delivery, event.attempt.verdict.outcome
-            if outcome is _ACCEPTED or outcome is _REJECTED:
-                path = delivery.forward_path
-                domain = path[path.rfind("@") + 1 :]
-                self._domains[domain] = self._domains.get(domain, 0) + 1
-            if outcome is not _ACCEPTED or self._soft:
-                self._note(event)
+        """The engine tells: of all messages, so that this must cost next to nothing."""
+        if event.__class__ is ResultBatch:
+            domains = self._domains
+            for result in event.results:
+                outcome = result.attempt.verdict.outcome
+                if outcome is _ACCEPTED or outcome is _REJECTED:
+                    path = result.delivery.forward_path
+                    domain = path[path.rfind("@") + 1 :]
+                    domains[domain] = domains.get(domain, 0) + 1
+                if outcome is not _ACCEPTED or self._soft:
+                    self._note(result)
         self._observe(event)
 
     def _note(self, event: DeliveryResult) -> None:
@@ -194,12 +196,12 @@ class ListKeeper:
             self._observe(Notice(text, ""))
 
     def _open_if_there(self) -> None:
-        if self._store is None and self._used.is_there():
+        if self._store is None and is_there(self._used):
             self._open()
 
     def _open(self) -> Suppressions:
         if self._store is None:
-            self._store = self._used.open()
+            self._store = open_used(self._used)
             self._index = SuppressionIndex(self._store, self._used.policy)
             if self._used.rules.soft is not None:
                 self._soft = self._store.soft_bounced(self._used.rules.soft.within)
@@ -328,7 +330,7 @@ async def keeping_to_list(
     outbox: Outbox, *, interrupt: Callable[[], None], observe: Callable[[Event], None]
 ) -> AsyncIterator[ListKeeper | None]:
     """The keeper of a run while it sends; None for a rehearsal, and for a run without a suppression list."""
-    used = recorded_list(outbox.settings)
+    used = outbox.info.suppression_list
     if used is None or outbox.is_rehearsal:
         yield None
         return

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import field, replace
 from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
 
 from anyio import to_thread
+from msgspec import structs
 
 from bulkmail.checks.catalog import SUPPRESSION_ENTRY, gravest_first, judge, without
 from bulkmail.checks.check_finding import Finding, refuse
 from bulkmail.checks.evidence import Evidence
 from bulkmail.checks.row_checks import RowCheck
-from bulkmail.engine.contracts import Connect, DeliveryResult, Ending, Event, Outlet, Plan, make_shaper
+from bulkmail.engine.contracts import Connect, Ending, Event, Outlet, Plan, ResultBatch, make_shaper
 from bulkmail.engine.engine import Engine
 from bulkmail.mailing import suppression_list
 from bulkmail.mailing.checking import (
@@ -46,11 +46,8 @@ from bulkmail.mailing.permits import (
     notices_of,
     open_permits,
     planned_until,
-    schedule_to_setting,
 )
 from bulkmail.mailing.previous_run import (
-    GATE,
-    PASSED,
     DigestedRows,
     check_inbox,
     empty_inbox,
@@ -64,10 +61,10 @@ from bulkmail.mailing.relays import (
     find_unserved,
     know_tables,
     providers_for,
-    sort_into_lanes,
+    sort_into_queues,
 )
 from bulkmail.mailing.rows import GivenRows, Rows, Selection, Where, blocks_of, varied
-from bulkmail.mailing.run_record import RestNote, SlowdownNote, to_settings
+from bulkmail.mailing.run_record import RestNote, SlowdownNote
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.compose.ready_made import Hook
 from bulkmail.message.template.locality import frozen, locality_of
@@ -82,17 +79,13 @@ from bulkmail.model.schedule import Schedule
 from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
-from bulkmail.outbox.run_header import REHEARSAL
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.outbox.sending import OutboxStore
 from bulkmail.recipients.grouping import Grouping
 from bulkmail.recipients.screening import Suppression
-from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.report.report import Report
 from bulkmail.settings.presets import known_feedback
 from bulkmail.settings.suppressions import SuppressionSettings
-
-FOLLOWS = "follows"  # a setting of the outbox: the outbox of the run that it follows up
-_IGNORED = "ignored"  # a setting of the outbox: the codes of findings that do not matter
 
 
 @dataclass(slots=True)
@@ -136,7 +129,7 @@ class Mailing:
         pace: Pace,
         selection: Selection = Selection(),  # noqa: B008 - frozen
         is_rehearsal: bool = False,
-        settings: Mapping[str, str] | None = None,
+        info: RunInfo | None = None,
         keys: Keys = NO_KEYS,
         on_message: Hook | None = None,
         suppressions: SuppressionSettings | None = None,
@@ -170,16 +163,17 @@ class Mailing:
         outbox = Outbox.create(
             path,
             campaign=campaign,
-            settings={
-                **to_settings(routes, pace),
-                REHEARSAL: "yes" if is_rehearsal else "no",
-                "redirect_to": selection.redirect_to.readable if selection.redirect_to else "",
-                "on_message": "yes" if on_message else "no",
-                **_noted(used),
-                SCHEDULE: schedule_to_setting(schedule),
-                FOLLOWS: str(followed.path) if followed is not None else "",
-                **(settings or {}),
-            },
+            info=_begun(
+                routes,
+                pace,
+                info,
+                is_rehearsal=is_rehearsal,
+                redirect_to=selection.redirect_to.readable if selection.redirect_to else "",
+                has_hook=on_message is not None,
+                suppression_list=used,
+                schedule=schedule,
+                follows=str(followed.path) if followed is not None else "",
+            ),
             durability=pace.durability,
             allow_duplicates=selection.allow_duplicates,
             replace=True,
@@ -218,7 +212,7 @@ class Mailing:
             if planner is not None:
                 planner.check_columns(rows.columns)
             refuse_unknown_columns(campaign.group_by, rows.columns)
-            outbox.set_setting("columns", json.dumps(rows.columns))
+            outbox.note(columns=tuple(rows.columns))
             outbox.finish_loading()
             if selection.sample is not None:
                 outbox.keep_sample(selection.sample, reason="not drawn for the sample")
@@ -258,7 +252,7 @@ class Mailing:
         *,
         routes: Sequence[Route],
         pace: Pace,
-        settings: Mapping[str, str] | None = None,
+        info: RunInfo | None = None,
         seen: Callable[[EmailMessage], None] | None = None,
         suppressions: SuppressionSettings | None = None,
     ) -> Mailing:
@@ -269,17 +263,11 @@ class Mailing:
         """
         await know_tables()
         check_routes(routes)
-        rehearsal = "yes" if routes[0].relay.kind.is_rehearsal else "no"
         used = suppression_list.list_in_use(suppressions, None)
-        settings = {
-            **to_settings(routes, pace),
-            REHEARSAL: rehearsal,
-            "columns": "[]",
-            **_noted(used),
-            **(settings or {}),
-        }
+        is_rehearsal = routes[0].relay.kind.is_rehearsal
+        info = _begun(routes, pace, info, is_rehearsal=is_rehearsal, suppression_list=used)
         outbox = Outbox.create(
-            path, campaign=None, settings=settings, durability=pace.durability, allow_duplicates=True, replace=True
+            path, campaign=None, info=info, durability=pace.durability, allow_duplicates=True, replace=True
         )
         mailing = cls(outbox, tuple(routes), pace)
         try:
@@ -319,15 +307,15 @@ class Mailing:
         outbox = Outbox.open(path, durability=pace.durability)
         mailing: Mailing | None = None
         try:
-            refuse_relays_of_other_kind(path, outbox.settings, routes)
+            refuse_relays_of_other_kind(path, outbox.info, routes)
             if not outbox.is_loaded:
                 raise ConfigError(f"the list was never loaded completely into {path}", hint="send the campaign again")
-            if outbox.started_at is None and outbox.settings.get(GATE) != PASSED:
+            if outbox.started_at is None and not outbox.info.is_checked:
                 raise ConfigError(
                     f"{path} did not pass the pre-send checks, or was interrupted during them",
                     hint="send the campaign again: it starts over and reports what is wrong, if anything",
                 )
-            if outbox.settings.get("on_message") == "yes" and on_message is None:
+            if outbox.info.has_hook and on_message is None:
                 raise ConfigError(
                     f"{path} was started by a program whose on_message may change each message",
                     hint="continue with that program; without it recipients would get a different message",
@@ -336,15 +324,15 @@ class Mailing:
                 Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a missing key is reported now
             keys = suppression_list.with_bounce_key(outbox, keys)  # so is one that is another
             mailing = cls(outbox, tuple(routes), pace, keys=keys, on_message=on_message)
-            files = suppression_list.files_of_start(suppress, outbox.settings)
+            files = suppression_list.files_of_start(suppress, outbox.info.suppress)
             mailing.suppression = suppression_list.read_suppression(files)
-            mailing._list = suppression_list.ReadList.open(suppression_list.recorded_list(outbox.settings))
+            mailing._list = suppression_list.ReadList.open(outbox.info.suppression_list)
             if mailing._list is not None:
                 mailing.suppression.add_list(mailing._list.reason)
             mailing.notices += mailing.suppression.notices
-            if SUPPRESSION_ENTRY not in {*ignored, *outbox.settings.get(_IGNORED, "").split()}:
+            if SUPPRESSION_ENTRY not in {*ignored, *outbox.info.ignored}:
                 suppression_list.refuse_faults(mailing.suppression)
-            outbox.set_setting(suppression_list.SUPPRESS, suppression_list.files_to_setting(files))
+            outbox.note(suppress=suppression_list.files_to_note(files))
             mailing._suppress()
             refuse(mailing._find_unserved())
         except BaseException:
@@ -367,8 +355,8 @@ class Mailing:
             self.abandon()
             raise
         if ignored:
-            self.outbox.set_setting(_IGNORED, " ".join(ignored))
-        self.outbox.set_setting(GATE, PASSED)  # without that no later start goes on with it
+            self.outbox.note(ignored=ignored)
+        self.outbox.note(is_checked=True)  # without that no later start goes on with it
 
     def refuse_empty(self, *, where: str = "") -> None:
         """Raises `NothingToSend`, and lets go of the outbox, when no recipient is left to send to."""
@@ -388,14 +376,14 @@ class Mailing:
 
         Raises `ConfigError` for a mail folder of another run: an outbox may come from anywhere.
         """
-        kept = self.outbox.settings.get("maildir")
+        kept = self.outbox.info.maildir
         if not kept:
             return None
         check_inbox(Path(kept))
         return Path(kept)
 
     def _find_unserved(self) -> list[Finding]:
-        self._sorted = sort_into_lanes(self.outbox, self.routes, self.providers, keys=self.keys)
+        self._sorted = sort_into_queues(self.outbox, self.routes, self.providers, keys=self.keys)
         return find_unserved(self.outbox, self._sorted.serving)
 
     @property
@@ -435,7 +423,7 @@ class Mailing:
         The error of the `Ending`, if any, has left every row it did not deal with as it was.
         `ready` is awaited before each message is begun.
         """
-        found = await self.find_lanes()
+        found = await self.find_queues()
         if self.takes_over is not None:
             self.outbox = take_over(self.outbox, self.takes_over, durability=self.pace.durability)
             self.takes_over = None
@@ -453,8 +441,8 @@ class Mailing:
                 self._keeper = None
         return ending
 
-    async def find_lanes(self) -> Sorted:
-        """Which relays serve which lane of the outbox, by what DNS says of the domains, too.  Raises `ChecksFailed`."""
+    async def find_queues(self) -> Sorted:
+        """Which relays serve which queue of the outbox, also by the DNS of the domains.  Raises `ChecksFailed`."""
         await know_tables()
         if self.providers.by_exchanger and not self.routes[0].relay.kind.is_rehearsal:
             # Before the plan is made: the providers of the outbox are numbered once more, by what DNS said.
@@ -494,7 +482,7 @@ class Mailing:
                 outlets=[Outlet(*means) for means in zip(self.routes, connects, permits, strict=True)],
                 serving={provider: numbers for provider, numbers in found.serving.items() if numbers},
                 pace=self.pace,
-                lanes=self.providers,
+                mailbox_providers=self.providers,
                 shaper=make_shaper(self.providers, self.pace, known=slowing.known()),  # the canary's too: it learns
                 providers=found.providers,
                 feedback=known_feedback(),
@@ -528,7 +516,7 @@ class Mailing:
 
         def tell(event: Event) -> None:
             nonlocal begun
-            begun += isinstance(event, DeliveryResult)
+            begun += len(event.results) if isinstance(event, ResultBatch) else 0
             plan.observe(event)
 
         keeper = self._keeper
@@ -589,8 +577,11 @@ class Mailing:
             self._list.close()
 
 
-def _noted(used: suppression_list.ListInUse | None) -> dict[str, str]:
-    return {suppression_list.SUPPRESSION_LIST: used.recorded()} if used is not None else {}
+def _begun(routes: Sequence[Route], pace: Pace, info: RunInfo | None, **more: object) -> RunInfo:
+    """What the outbox of a new run notes: `info` of the caller's, how it is sent, and `more`."""
+    sending = RunInfo.begun(tuple(routes), pace)
+    of_sending = {name: getattr(sending, name) for name in ("relay", "relay_kind", "relays", "sending")}
+    return structs.replace(info or RunInfo(), **of_sending, **more)
 
 
 def _limited(plan: Plan, limit: int | None) -> Plan:

@@ -33,7 +33,6 @@ from bulkmail.outbox.outbox_reader import OutboxReader, is_outbox
 from bulkmail.reconcile.sighting import Sighting
 from bulkmail.report.recognising import is_report
 from bulkmail.report.report import Report
-from bulkmail.report.rest import STOPPED
 from bulkmail.report.saving import save_report
 
 # -- Stopping a run from elsewhere: another terminal, another user, another container, a program.
@@ -206,8 +205,8 @@ async def watching_for_stop(
             return
         control = FileControl(outbox.path)
     await control.begin()
-    if outbox.settings.get(STOPPED):
-        outbox.set_setting(STOPPED, "")
+    if outbox.info.stopped is not None:
+        outbox.note(stopped=None)
     heard: list[StopRequest] = []
     failed: Exception | None = None
     async with anyio.create_task_group() as group:
@@ -233,7 +232,7 @@ async def watching_for_stop(
         await control.withdraw()
         with suppress(OutboxError):  # the sending says so, if it matters
             if outbox.tally().open:
-                outbox.set_setting(STOPPED, heard[0].recorded())
+                outbox.note(stopped=heard[0])
     if failed is not None:
         raise failed
 
@@ -475,7 +474,7 @@ def erase_everywhere(key: str, outboxes: Iterable[Path], *, dry_run: bool = Fals
 def _reports_of(outbox: Path) -> Iterator[Path]:
     """The reports that stand beside an outbox and are its own."""
     with OutboxReader.open(outbox) as reader:
-        number, run_id = int(reader.settings.get("pass", "1")), reader.run_id
+        number, run_id = reader.info.number, reader.run_id
     base = outbox.with_name(_PASS.sub("", outbox.stem) + outbox.suffix)
     for report in reports_beside(base, number):
         if report.is_file() and is_report(report) and _is_of(report, run_id):

@@ -7,12 +7,11 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import msgspec
 from anyio import to_thread
 
 from bulkmail.checks.catalog import NO_RELAY, gravest_first, judge
@@ -31,11 +30,8 @@ from bulkmail.mailing.checking import (
 )
 from bulkmail.mailing.following import Followed, FollowUp, RunRows, following, read_followed, said, with_thread
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.permits import planned_now, schedule_to_setting
+from bulkmail.mailing.permits import planned_now
 from bulkmail.mailing.previous_run import (
-    LIST_DIGEST,
-    NUMBER,
-    PASSES,
     Digest,
     Past,
     Standing,
@@ -48,7 +44,7 @@ from bulkmail.mailing.previous_run import (
     reports_beside,
 )
 from bulkmail.mailing.rows import GivenRows, Rows, Selection, asks_for_delivery, opened, varied
-from bulkmail.mailing.run_record import FILES, Targets, inputs_to_setting
+from bulkmail.mailing.run_record import Targets
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.header.addresses import RowAddress, is_same_for_all
 from bulkmail.message.template.branches import Branches, Cover
@@ -66,10 +62,10 @@ from bulkmail.model.route import Route
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.recipients.grouping import EMAIL, Grouping
 from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.recipients.screening import Suppression, screen
-from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.settings.runs import run_path
 from bulkmail.settings.settings import Settings
 from bulkmail.settings.user_tables import is_served
@@ -159,8 +155,7 @@ async def order_mailing(
     with _list_at_hand(settings) as source:
         digest = _list_digest(settings, source, followed)
         starts_over = rehearsal or order.start_over or order.only_unreached
-        schedule = schedule_to_setting(settings.schedule)
-        changed = past.changes(settings.campaign, digest, schedule)
+        changed = past.changes(settings.campaign, digest, settings.schedule)
         if (past.has_begun or (past.is_planned and not changed)) and not starts_over:
             if changed:
                 refuse_changed(past, changed, command=order.command)
@@ -201,7 +196,7 @@ async def order_mailing(
                     address_column=settings.list_options.address_column,
                 ),
                 is_rehearsal=rehearsal,
-                settings=await to_thread.run_sync(_noted, settings, digest, past, passes, followed),
+                info=await to_thread.run_sync(_noted, settings, digest, past, passes, followed),
                 keys=keys,
                 suppressions=settings.suppressions,
                 schedule=settings.schedule,
@@ -218,9 +213,7 @@ async def order_mailing(
     return mailing
 
 
-def changes_since(
-    settings: Settings, fingerprint: str, recorded: Mapping[str, str], follow_up: FollowUp | None
-) -> list[str]:
+def changes_since(settings: Settings, fingerprint: str, recorded: RunInfo, follow_up: FollowUp | None) -> list[str]:
     """What is not as it was when a campaign was loaded: "the message", "the list", "the planned times (send_at)".
 
     `fingerprint` and `recorded` are those of the message, and the settings, that it was loaded with.  Blocks.
@@ -234,10 +227,10 @@ def changes_since(
         Path(settings.name),
         Standing.UNFINISHED,
         fingerprint=fingerprint,
-        list_digest=recorded.get(LIST_DIGEST, ""),
-        schedule=recorded.get(SCHEDULE, ""),
+        list_digest=recorded.list_digest,
+        schedule=recorded.schedule,
     )
-    return past.changes(settings.campaign, digest, schedule_to_setting(settings.schedule))
+    return past.changes(settings.campaign, digest, settings.schedule)
 
 
 def _look_first(settings: Settings, order: Order) -> Past:
@@ -256,19 +249,17 @@ def _read_followed(settings: Settings, follow_up: FollowUp | None) -> Followed |
     return None if follow_up is None else read_followed(follow_up, settings.suppressions)
 
 
-def _noted(
-    settings: Settings, digest: str, past: Past, passes: Sequence[str], followed: Followed | None
-) -> dict[str, str]:
+def _noted(settings: Settings, digest: str, past: Past, passes: Sequence[str], followed: Followed | None) -> RunInfo:
     """What the outbox of a new run in the place of `past` remembers of it."""
-    return {
-        LIST_DIGEST: digest,
-        "list": settings.list_source or ("" if followed is None or settings.to else str(followed.path)),
-        "name": settings.name,
-        suppression_list.SUPPRESS: suppression_list.files_to_setting(settings.suppress),
-        FILES: inputs_to_setting(settings.files),
-        NUMBER: str(number_of(past)),
-        PASSES: msgspec.json.encode(passes).decode(),
-    }
+    return RunInfo(
+        list_digest=digest,
+        list_name=settings.list_source or ("" if followed is None or settings.to else str(followed.path)),
+        name=settings.name,
+        suppress=suppression_list.files_to_note(settings.suppress),
+        files=tuple(dict.fromkeys(settings.inputs)),
+        number=number_of(past),
+        passes=tuple(passes),
+    )
 
 
 def _other_place(path: Path, order: Order, *, rehearsal: bool) -> str:
@@ -461,9 +452,7 @@ def _named(rows: Iterable[tuple[int, Recipient | BadRow]], row: int | None, key:
 def _messages(settings: Settings, rows: Rows, composer: Composer, *, row: int | None, key: str) -> Iterator[Numbered]:
     """The messages that rows share, each by its first row with all of them: sorted by an outbox, not in memory."""
     with tempfile.TemporaryDirectory(prefix="bulkmail-") as folder, ExitStack() as stack:
-        outbox = stack.enter_context(
-            Outbox.create(Path(folder) / "preview.outbox", campaign=settings.campaign, settings={})
-        )
+        outbox = stack.enter_context(Outbox.create(Path(folder) / "preview.outbox", campaign=settings.campaign))
         suppression, where = None, None
         if not (row or key):
             suppression = suppression_list.read_suppression(settings.suppress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections import Counter
@@ -12,13 +11,12 @@ from datetime import datetime, tzinfo
 from functools import reduce
 
 import anyio
-import msgspec
 from anyio import to_thread
 
-from bulkmail.engine.contracts import DeliveryResult, Ending, Event, Limits
+from bulkmail.engine.contracts import Ending, Event, Limits, ResultBatch
 from bulkmail.model.breaker import Ahead, BreakerLimits, CanaryBreaker, ahead_key, judge_canary, policy_key
 from bulkmail.model.errors import ConfigError, OutboxError, SendingPaused
-from bulkmail.model.outcome import Outcome, Scope
+from bulkmail.model.outcome import Outcome
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import NO_QUOTA, Quota
 from bulkmail.model.relay import Kind
@@ -37,9 +35,6 @@ from bulkmail.outbox.ledger import (
     state_folder,
 )
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.sqlite_file import noticing_damage
-from bulkmail.report.planned import SETTING as SCHEDULE
-from bulkmail.report.planned import schedule_of
 from bulkmail.settings.parsers import find_zone
 from bulkmail.text import printable
 
@@ -245,9 +240,6 @@ def lift_pauses(routes: Sequence[Route]) -> None:
 # -- The first messages of a campaign are sent ahead, and the rest only if those succeed.
 
 
-CANARY_SETTING = "canary"
-PASSED = "passed"
-
 Wants = Set[int]
 """The ids of the only deliveries to send."""
 
@@ -269,23 +261,16 @@ class Canary:
         self._stop = stop
         self._tries = 0
         self._is_second_try = False
-        kept = outbox.settings.get(CANARY_SETTING, "")
-        self._has_passed = kept == PASSED
-        self._messages: dict[str, Ahead] = {}  # by id, or a copy's address
-        if kept and not self._has_passed:
-            with noticing_damage(outbox.store.name):
-                self._messages = {
-                    key: Ahead(Outcome(outcome), Scope(scope), *rest)
-                    for key, (outcome, scope, *rest) in json.loads(kept).items()
-                }
+        self._has_passed = outbox.info.canary_passed
+        self._messages = dict(outbox.info.canary)  # by id, or a copy's address
 
     def note(self, event: Event) -> None:
         """An event from the engine."""
-        if isinstance(event, DeliveryResult):
+        for result in event.results if isinstance(event, ResultBatch) else ():
             self._tries += 1
-            verdict, delivery = event.attempt.verdict, event.delivery
+            verdict, delivery = result.attempt.verdict, result.delivery
             copy_to = delivery.forward_path if delivery.is_copy else ""
-            key = policy_key(event.attempt.event, verdict)
+            key = policy_key(result.attempt.event, verdict)
             self._messages[ahead_key(delivery.id, copy_to)] = Ahead(verdict.outcome, verdict.scope, delivery.id, key)
             if self._is_second_try and verdict.outcome is Outcome.ACCEPTED:
                 self._stop()
@@ -339,11 +324,9 @@ class Canary:
         scopes = Counter(ahead.scope for ahead in self._messages.values() if ahead.outcome is Outcome.REJECTED)
         trip = judge_canary(self._outcomes, scopes, self._limits)
         if trip is None:
-            self._outbox.set_setting(CANARY_SETTING, PASSED)
+            self._outbox.note(canary={}, canary_passed=True)
             return None
-        self._outbox.set_setting(
-            CANARY_SETTING, ""
-        )  # a resumed run has probably fixed something: it sends other messages first
+        self._outbox.note(canary={})  # a resumed run has probably fixed something: it sends other messages first
         hint = f"{trip.hint} (with --canary 0 to send the rest anyway)"
         return Ending(
             SendingPaused(
@@ -358,8 +341,7 @@ class Canary:
         return Counter(ahead.outcome for ahead in self._messages.values())
 
     def _remember(self) -> None:
-        kept = {key: (a.outcome.value, a.scope.value, a.delivery, a.key) for key, a in self._messages.items()}
-        self._outbox.set_setting(CANARY_SETTING, json.dumps(kept))
+        self._outbox.note(canary=dict(self._messages))
 
 
 def both(one: Wants | None, other: Wants | None) -> Wants | None:
@@ -451,14 +433,9 @@ def make_schedule(send_at: str | datetime, timezone: str, *, fallback: str) -> S
     return Schedule(text, timezone.strip(), fallback)
 
 
-def schedule_to_setting(schedule: Schedule | None) -> str:
-    """What an outbox keeps of it; empty for none."""
-    return "" if schedule is None else msgspec.json.encode(schedule).decode()
-
-
 def planned_now(outbox: Outbox, now: float) -> Planned | None:
     """What is planned in `outbox`; None for a run without planned times and for a rehearsal, which waits for none."""
-    schedule = schedule_of(outbox.settings)
+    schedule = outbox.info.schedule
     if schedule is None or outbox.is_rehearsal:
         return None
     return outbox.planned(now, zone_column=schedule.zone_column, fallback=schedule.fallback)
@@ -466,7 +443,7 @@ def planned_now(outbox: Outbox, now: float) -> Planned | None:
 
 def demand_of(outbox: Outbox, now: float) -> list[tuple[float, int]]:
     """From when on how many deliveries of `outbox` may go, where that is planned: the first 500 hours at most."""
-    if outbox.is_rehearsal or not outbox.settings.get(SCHEDULE):
+    if outbox.is_rehearsal or outbox.info.schedule is None:
         return []
     return outbox.demand(now, most=_MOST_HOURS)
 
@@ -476,7 +453,7 @@ def planned_until(outbox: Outbox, pace: Pace) -> float:
 
     A time outside the hours of sending is kept when they begin.  With `wait = 0` nothing is waited for.
     """
-    if pace.wait <= 0 or outbox.is_rehearsal or not outbox.settings.get(SCHEDULE):
+    if pace.wait <= 0 or outbox.is_rehearsal or outbox.info.schedule is None:
         return 0.0
     last = outbox.last_planned()
     return pace.windows.next_open(max(last, pace.start or 0.0)) if last else 0.0

@@ -7,7 +7,7 @@ import glob
 import os
 import re
 import shlex
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import field
 from email.message import EmailMessage, Message
 from enum import Enum
@@ -16,13 +16,10 @@ from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 
-import msgspec
 from anyio import to_thread
 
 from bulkmail.mailing.checking import Messages
 from bulkmail.mailing.rows import Feed, GivenRows
-from bulkmail.mailing.run_record import recorded_inputs
-from bulkmail.mailing.suppression_list import recorded_files
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy import dataclass, lazy_pattern
@@ -30,22 +27,16 @@ from bulkmail.model.pace import Durability
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind
 from bulkmail.model.route import Route
+from bulkmail.model.schedule import Schedule
 from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.entries import encode_fields
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader, is_outbox
-from bulkmail.outbox.run_header import is_rehearsal
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.outbox.sqlite_file import noticing_damage
-from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.text import count
 
 # -- What an earlier run with the same outbox means for a new one, and how a run takes its place.
-
-
-LIST_DIGEST = "list_digest"  # a setting of the outbox: which list it was loaded from
-GATE, PASSED = "gate", "passed"  # a setting of the outbox: whether it passed the checks before sending
-NUMBER = "pass"  # a setting of the outbox: which run under its name it is, from 1
-PASSES = "passes"  # a setting of the outbox: the run ids of the earlier passes, as JSON
 
 
 class Standing(Enum):
@@ -81,7 +72,7 @@ class Past:
     tally: Tally = field(default_factory=lambda: Tally(0))
     ended_at: float | None = None
     is_closed: bool = True
-    schedule: str = ""
+    schedule: Schedule | None = None
     is_ready: bool = False
 
     @property
@@ -92,13 +83,13 @@ class Past:
     @property
     def is_planned(self) -> bool:
         """Whether it waits for the first of its planned times: they were counted from its start, and stay."""
-        return self.standing is Standing.UNTOUCHED and self.is_ready and bool(self.schedule and self.tally.open)
+        return self.standing is Standing.UNTOUCHED and bool(self.is_ready and self.schedule and self.tally.open)
 
-    def changes(self, campaign: Campaign, list_digest: str, schedule: str = "") -> list[str]:
+    def changes(self, campaign: Campaign, list_digest: str, schedule: Schedule | None = None) -> list[str]:
         """What is not as it was: "the message", "the list", "the planned times (send_at)"."""
         return self.changes_from(campaign.fingerprint, list_digest, schedule)
 
-    def changes_from(self, fingerprint: str, list_digest: str, schedule: str = "") -> list[str]:
+    def changes_from(self, fingerprint: str, list_digest: str, schedule: Schedule | None = None) -> list[str]:
         """The same by the fingerprint of the message, empty for ready-made ones."""
         changed = []
         if self.fingerprint != fingerprint:
@@ -116,7 +107,7 @@ def look(path: Path) -> Past:
         return Past(path, Standing.NONE)
     with OutboxReader.open(path) as reader, noticing_damage(reader.name):
         tally = reader.tally()
-        number = int(reader.settings.get(NUMBER, "1"))
+        info = reader.info
         if not reader.is_loaded or (tally.is_untouched and not reader.has_marks):
             standing = Standing.UNTOUCHED
         else:
@@ -126,15 +117,15 @@ def look(path: Path) -> Past:
             standing,
             reader.is_rehearsal,
             run_id=reader.run_id,
-            number=number,
-            passes=msgspec.json.decode(reader.settings.get(PASSES) or "[]", type=tuple[str, ...]),
-            suppress=recorded_files(reader.settings),
-            inputs=recorded_inputs(reader.settings),
+            number=info.number,
+            passes=info.passes,
+            suppress=info.suppress,
+            inputs=info.files,
             fingerprint=reader.campaign.fingerprint if reader.campaign else "",
-            list_digest=reader.settings.get(LIST_DIGEST, ""),
+            list_digest=info.list_digest,
             tally=tally,
-            schedule=reader.settings.get(SCHEDULE, ""),
-            is_ready=reader.is_loaded and reader.settings.get(GATE) == PASSED,
+            schedule=info.schedule,
+            is_ready=reader.is_loaded and info.is_checked,
             is_closed=reader.ended_at is not None,
             ended_at=reader.ended_at if reader.ended_at is not None else reader.last_tried_at(),
         )
@@ -161,21 +152,21 @@ def refuse_other_kind(past: Past, *, is_rehearsal: bool, hint: str) -> None:
     )
 
 
-def refuse_relays_of_other_kind(path: Path | None, settings: Mapping[str, str], routes: Sequence[Route]) -> None:
+def refuse_relays_of_other_kind(path: Path | None, info: RunInfo, routes: Sequence[Route]) -> None:
     """Raises `ConfigError` when a real run would go on through a relay that delivers nothing, or a rehearsal through
     one that does: the one would record recipients as accepted who got nothing, the other would send to them.
 
-    `settings` are those of the outbox at `path`.
+    `info` is that of the outbox at `path`.
     """
     relay = routes[0].relay
-    if relay.kind.is_rehearsal and not is_rehearsal(settings):
+    if relay.kind.is_rehearsal and not info.is_rehearsal:
         raise ConfigError(
             f"{path} is the outbox of a real run, and {relay.kind.value}: delivers nothing: its recipients would"
             " be recorded as accepted",
             hint="leave --relay out to go on through the relay of the run; to rehearse, send --dry-run with an outbox"
             " of its own",
         )
-    if is_rehearsal(settings) and not (relay.kind.is_rehearsal or settings.get("redirect_to")):
+    if info.is_rehearsal and not (relay.kind.is_rehearsal or info.redirect_to):
         raise ConfigError(
             f"{path} is the outbox of a rehearsal, and {relay} delivers: its recipients would be sent to",
             hint="to send for real, run bulkmail send with the campaign; the rehearsal goes on with its own relay",
@@ -263,7 +254,7 @@ def take_over(outbox: Outbox, old: Path, *, durability: Durability) -> Outbox:
     if new is None:
         return outbox
     number = _free_number(old)
-    outbox.set_setting(NUMBER, str(number + 1))
+    outbox.note(number=number + 1)
     outbox.close()
     with Outbox.open(old):  # no process sends from it, and closing it leaves a single file
         pass
@@ -289,7 +280,7 @@ def passes_of(outbox: Path) -> tuple[list[Path], int]:
     A rehearsal, which reaches no recipient, has no passes but itself.
     """
     with OutboxReader.open(outbox) as reader, noticing_damage(reader.name):
-        wanted = msgspec.json.decode(reader.settings.get(PASSES) or "[]", type=tuple[str, ...])
+        wanted = reader.info.passes
         if reader.is_rehearsal or not wanted:
             return [outbox], 0
     found = _replaced_runs(outbox)
@@ -341,7 +332,7 @@ def empty_inbox(outbox: Outbox, routes: Sequence[Route]) -> None:
     maildir = Maildir(inbox)
     (inbox / INBOX_MARK).touch(mode=0o600)
     maildir.clear()
-    outbox.set_setting("maildir", str(inbox))
+    outbox.note(maildir=str(inbox))
 
 
 INBOX_MARK = ".bulkmail-rehearsal"  # in a mail folder that a rehearsal made, and may empty

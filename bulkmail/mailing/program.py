@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from bulkmail.engine.contracts import DeliveryResult, Event
+from bulkmail.engine.contracts import DeliveryResult, Event, ResultBatch
 from bulkmail.mailing.following import Followed, RunRows, said
 from bulkmail.mailing.previous_run import Digest, DigestedRows
 from bulkmail.mailing.rows import Given, GivenRows, NoRows, Rows, asks_for_delivery
@@ -183,9 +183,10 @@ class DeliveryResults:
         return settled
 
     def observe(self, event: Event) -> None:
-        """Hands an outcome to the reader, while there is one."""
-        if isinstance(event, DeliveryResult) and not self._is_left:
-            self._send.send_nowait(event)
+        """Hands outcomes to the reader, while there is one."""
+        for result in event.results if isinstance(event, ResultBatch) else ():
+            if not self._is_left:
+                self._send.send_nowait(result)
 
     async def has_room(self) -> None:
         """Returns when the reader keeps up: unread outcomes must not pile up."""

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bulkmail.engine.contracts import DeliveryResult, Event, Sessions, Slowed
+from bulkmail.engine.contracts import Event, ResultBatch, Sessions, Slowed
 from bulkmail.model.shaper import Slowdowns
 from bulkmail.model.tally import Status
 from bulkmail.model.timing import Hold
@@ -46,11 +46,13 @@ class Pulse:
     def note(self, event: Event, now: float) -> None:
         """An event from the engine."""
         match event:
-            case DeliveryResult(delivery=delivery, attempt=attempt):
+            case ResultBatch(results=results):
                 self.waiting = None
-                self._settled(delivery.id, delivery.status, now)
-                if delivery.status is Status.ACCEPTED:
-                    self.through[attempt.relay] += 1
+                self._tries(len(results), now)
+                for result in results:
+                    self._settled(result.delivery.id, result.delivery.status)
+                    if result.delivery.status is Status.ACCEPTED:
+                        self.through[result.attempt.relay] += 1
             case Sessions():
                 self.connections[event.relay] = event.open
             case Hold():
@@ -58,12 +60,14 @@ class Pulse:
             case Slowed():
                 self.slowdowns.note(event.slowdown)
 
-    def _settled(self, number: int, status: Status, now: float) -> None:
-        self._tried += 1
+    def _tries(self, number: int, now: float) -> None:
+        self._tried += number
         if not self._recent or now - self._recent[-1][0] >= 0.1:
             self._recent.append([now, 0])
-        self._recent[-1][1] += 1
+        self._recent[-1][1] += number
         self._forget(now)
+
+    def _settled(self, number: int, status: Status) -> None:
         if status.is_open:
             self._deferred.add(number)
         else:
@@ -145,7 +149,7 @@ class ProgressTeller:
         """An event from the engine."""
         now, pulse = time.monotonic(), self._pulse
         pulse.note(event, now)
-        if self.error is not None or not isinstance(event, DeliveryResult | Hold):
+        if self.error is not None or not isinstance(event, ResultBatch | Hold):
             return
         progress = SendingProgress(
             self._total,

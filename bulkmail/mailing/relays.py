@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 
 
 Serving = dict[int, tuple[int, ...]]
-"""Which relays, by number, each lane of the outbox may go through."""
+"""Which relays, by number, each queue of the outbox may go through."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sorted:
-    """How the deliveries of an outbox are divided; `providers` names the provider of each lane that has but one."""
+    """How the deliveries of an outbox are divided; `providers` names the provider of each queue that has but one."""
 
     serving: Serving
     providers: dict[int, str]
@@ -67,46 +67,48 @@ async def know_tables() -> None:
     await to_thread.run_sync(known_feedback)
 
 
-def providers_for(routes: Sequence[Route], lanes: MailboxProviders | None) -> MailboxProviders:
+def providers_for(routes: Sequence[Route], mailbox_providers: MailboxProviders | None) -> MailboxProviders:
     """The providers as a run through `routes` knows them; a provider's own mail exchanger comes with its presets."""
-    lanes = lanes or known_providers()
+    mailbox_providers = mailbox_providers or known_providers()
     if len(routes) != 1:
-        return lanes
+        return mailbox_providers
     relay = routes[0].relay
-    return lanes.for_relay(host=relay.host, port=relay.port)
+    return mailbox_providers.for_relay(host=relay.host, port=relay.port)
 
 
-def sort_into_lanes(outbox: Outbox, routes: Sequence[Route], lanes: MailboxProviders, *, keys: Keys) -> Sorted:
-    """Puts all deliveries of one provider that may go through the same relays into a lane of their own.
+def sort_into_queues(
+    outbox: Outbox, routes: Sequence[Route], mailbox_providers: MailboxProviders, *, keys: Keys
+) -> Sorted:
+    """Puts all deliveries of one provider that may go through the same relays into a queue of their own.
 
-    A lane without relays holds mail that no relay serves: see `find_unserved()`.  Copies stay
-    with their message, in the lane of its recipient.  A rehearsal knows no providers.
+    A queue without relays holds mail that no relay serves: see `find_unserved()`.  Copies stay
+    with their message, in the queue of its recipient.  A rehearsal knows no providers.
     """
     has_routes = any(route.senders or route.recipients for route in routes)
     if not has_routes and routes[0].relay.kind.is_rehearsal:
-        if outbox.settings.get("routed") == "yes":  # an earlier run of it had relays of another kind
-            outbox.sort_into_lanes(lambda path, recipient, reverse_path: 0, reads_rows=False)
-            outbox.set_setting("routed", "no")
+        if outbox.info.is_routed:  # an earlier run of it had relays of another kind
+            outbox.sort_into_queues(lambda path, recipient, reverse_path: 0, reads_rows=False)
+            outbox.note(is_routed=False)
         return Sorted({0: tuple(range(len(routes)))}, {})
-    outbox.set_setting("routed", "yes")
+    outbox.note(is_routed=True)
     has_copies = outbox.campaign is not None and bool(outbox.campaign.to or outbox.campaign.cc or outbox.campaign.bcc)
     numbers: dict[tuple[tuple[int, ...], str], int] = {(tuple(range(len(routes))), ""): 0}
     has_senders = any(route.senders for route in routes)
     sender_of, is_fixed = _senders(outbox, keys) if has_senders else (_no_sender, True)
 
     @lru_cache(maxsize=65_536)
-    def lane(sender: str, domain: str, home: str) -> int:
+    def queue(sender: str, domain: str, home: str) -> int:
         served = serving(routes, sender=sender, recipient=domain) if has_routes else tuple(range(len(routes)))
-        provider = lanes.of(home)
-        key = served, provider if provider in lanes.by_name else ""
+        provider = mailbox_providers.of(home)
+        key = served, provider if provider in mailbox_providers.by_name else ""
         return numbers.setdefault(key, len(numbers))
 
-    def lane_of(path: str, recipient: Recipient | None, reverse_path: str) -> int:
+    def queue_of(path: str, recipient: Recipient | None, reverse_path: str) -> int:
         domain = path.rpartition("@")[2]
         home = recipient.address.domain if has_copies and recipient is not None else domain
-        return lane(sender_of(recipient, reverse_path), domain, home)
+        return queue(sender_of(recipient, reverse_path), domain, home)
 
-    outbox.sort_into_lanes(lane_of, reads_rows=not is_fixed or has_copies)
+    outbox.sort_into_queues(queue_of, reads_rows=not is_fixed or has_copies)
     return Sorted(
         {number: served for (served, _), number in numbers.items()},
         {number: provider for (_, provider), number in numbers.items() if provider},
@@ -116,9 +118,9 @@ def sort_into_lanes(outbox: Outbox, routes: Sequence[Route], lanes: MailboxProvi
 def find_unserved(outbox: Outbox, served: Serving) -> list[Finding]:
     """An error when there is mail that no relay takes."""
     found = []
-    for lane, numbers in served.items():
-        if not numbers and (number := outbox.count_open(lane)):
-            jobs = outbox.due(float("inf"), limit=3, excluding=(), lane=lane)
+    for queue, numbers in served.items():
+        if not numbers and (number := outbox.count_open(queue)):
+            jobs = outbox.due(float("inf"), limit=3, excluding=(), queue=queue)
             names = ", ".join(job.delivery.forward_path for job in jobs)
             found.append(
                 Finding(
@@ -168,31 +170,33 @@ def _fixed_sender(campaign: Campaign) -> str | None:
         return None
 
 
-PATIENCE = 60.0  # seconds for all questions together; what is not known then is a lane of its own
+PATIENCE = 60.0  # seconds for all questions together; what is not known then is a queue of its own
 MOST_ASKED = 5_000  # domains, those with most recipients
 
 
-async def ask_exchangers(outbox: Outbox, lanes: MailboxProviders) -> MailboxProviders:
-    """`lanes`, which also know whose mail exchangers are a provider's, among the domains of `outbox`."""
-    return await with_exchangers(lanes, outbox.domains(MOST_ASKED), Exchangers())
+async def ask_exchangers(outbox: Outbox, mailbox_providers: MailboxProviders) -> MailboxProviders:
+    """`mailbox_providers`, which also know whose mail exchangers are a provider's, among the domains of `outbox`."""
+    return await with_exchangers(mailbox_providers, outbox.domains(MOST_ASKED), Exchangers())
 
 
-async def with_exchangers(lanes: MailboxProviders, domains: Iterable[str], exchangers: Exchangers) -> MailboxProviders:
-    """`lanes`, which also know the `domains` whose mail exchangers are a provider's."""
+async def with_exchangers(
+    mailbox_providers: MailboxProviders, domains: Iterable[str], exchangers: Exchangers
+) -> MailboxProviders:
+    """`mailbox_providers`, which also know the `domains` whose mail exchangers are a provider's."""
     found: dict[str, set[str]] = {}
 
     async def look(domain: str) -> None:
-        if (name := lanes.of_exchangers(await exchangers.find(domain))) is not None:
+        if (name := mailbox_providers.of_exchangers(await exchangers.find(domain))) is not None:
             found.setdefault(name, set()).add(domain)
 
     with anyio.move_on_after(PATIENCE):
         async with anyio.create_task_group() as group:
             for domain in domains:
-                if lanes.of(domain) not in lanes.by_name:
+                if mailbox_providers.of(domain) not in mailbox_providers.by_name:
                     group.start_soon(look, domain)
     for name, theirs in found.items():
-        lanes = lanes.with_provider(MailboxProvider(name, domains=frozenset(theirs)))
-    return lanes
+        mailbox_providers = mailbox_providers.with_provider(MailboxProvider(name, domains=frozenset(theirs)))
+    return mailbox_providers
 
 
 log = logging.getLogger("bulkmail.relay")

@@ -1,118 +1,41 @@
-"""What an outbox remembers of its run: relays and pace, why it waits, what slows it down, the files it writes."""
+"""What a run notes in its outbox while it is sent (why it waits, what slows it down), and the files that it writes."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
-from bulkmail.engine.contracts import DeliveryResult, Ending, Event, Slowed
-from bulkmail.model.campaign import Campaign
+from bulkmail.engine.contracts import Ending, Event, ResultBatch, Slowed
 from bulkmail.model.errors import ConfigError, OutboxError, SendingPaused
 from bulkmail.model.lazy import dataclass
-from bulkmail.model.pace import Pace
-from bulkmail.model.route import Route
 from bulkmail.model.shaper import MOST_KEPT, Slowdown, Slowdowns
 from bulkmail.model.timing import Hold
-from bulkmail.outbox.outbox_reader import OutboxReader, is_outbox
+from bulkmail.outbox.outbox_reader import is_outbox
+from bulkmail.outbox.run_info import Pause, RunInfo
 from bulkmail.report.recognising import is_report
 from bulkmail.report.report_files import check_folder
-from bulkmail.report.rest import SETTING as REST
-from bulkmail.report.rest import recorded as recorded_hold
+from bulkmail.report.rest import LONGEST
 from bulkmail.report.saving import check_target
-from bulkmail.report.slowdowns import SETTING as SLOWDOWNS
-from bulkmail.report.slowdowns import recorded as recorded_slowdowns
 from bulkmail.report.slowdowns import slowdowns_of
-from bulkmail.settings.parsers import find_zone
 from bulkmail.smtp.trace import is_trace
 from bulkmail.text import printable
 
 # -- What an outbox remembers of its run: relays and pace to resume it with, why it waits, and what slows it down.
 
 
-_FOR_EVER = 1e12  # seconds; JSON has no infinity
-
-
-def to_settings(routes: Sequence[Route], pace: Pace) -> dict[str, str]:
-    """What an outbox remembers of both.  A relay holds no secret, only where its password comes from."""
-    return {
-        "relay": " and ".join(route.label for route in routes) if len(routes) > 1 else str(routes[0].relay),
-        "relay_kind": routes[0].relay.kind.value,
-        "relays": msgspec.json.encode([route.label for route in routes]).decode(),
-        "routes_record": msgspec.json.encode(list(routes)).decode(),
-        "pace_record": pace_to_setting(pace),
-    }
-
-
-def recorded(path: Path) -> tuple[tuple[Route, ...], Pace]:
-    """The relays and the pace that the run in `path` was begun with.  Raises `OutboxError`."""
-    with OutboxReader.open(path) as reader:
-        return from_settings(reader.settings, path)
-
-
-def recorded_settings(path: Path) -> Mapping[str, str]:
-    """The settings of the run in `path`.  Raises `OutboxError`."""
-    with OutboxReader.open(path) as reader:
-        return reader.settings
-
-
-def recorded_campaign(path: Path) -> Campaign | None:
-    """The message of the run in `path`; None where a program brought its messages.  Raises `OutboxError`."""
-    with OutboxReader.open(path) as reader:
-        return reader.campaign
-
-
-def from_settings(settings: Mapping[str, str], path: Path) -> tuple[tuple[Route, ...], Pace]:
-    """The reverse of `to_settings()`.  Raises `OutboxError` naming `path`."""
-    try:
-        return (
-            msgspec.json.decode(settings["routes_record"], type=tuple[Route, ...]),
-            msgspec.json.decode(settings["pace_record"], type=Pace, dec_hook=_read_other),
-        )
-    except (KeyError, ValueError, RecursionError, ConfigError, msgspec.MsgspecError) as error:
-        raise OutboxError(f"{path} does not say how it was to be sent: {error}", hint="add --relay URL") from None
-
-
-def pace_to_setting(pace: Pace) -> str:
-    """The pace as it is kept: without a limit, which is for one start."""
-    kept = replace(pace, limit=None, wait=min(pace.wait, _FOR_EVER))
-    return msgspec.json.encode(kept, enc_hook=_write_other).decode()
-
-
-def _write_other(value: object) -> str:
-    """A time zone by its name, or, as a program may give one that has none, by its distance from UTC."""
-    if not isinstance(value, tzinfo):
-        raise TypeError(f"a pace with a {type(value).__name__}")
-    if value is UTC:
-        return "UTC"
-    return getattr(value, "key", None) or datetime.fromtimestamp(0, value).strftime("%z")
-
-
-def _read_other(kind: type, text: object) -> tzinfo:
-    if not issubclass(kind, tzinfo):
-        raise TypeError(f"a pace with a {kind.__name__}")
-    if str(text)[:1] in ("+", "-"):
-        zone = datetime.strptime(str(text), "%z").tzinfo
-        assert zone is not None  # noqa: S101
-        return zone
-    return find_zone(str(text))
-
-
 class RunNotes(Protocol):
-    """Where a run keeps its settings."""
+    """Where a run keeps its notes."""
 
     @property
-    def settings(self) -> Mapping[str, str]: ...
+    def info(self) -> RunInfo: ...
 
-    def set_setting(self, key: str, value: str) -> None:
-        """Keeps a note of the caller's."""
+    def note(self, **changes: object) -> None:
+        """Changes what `info` says."""
 
 
 class RestNote:
@@ -121,13 +44,13 @@ class RestNote:
     def __init__(self, outbox: RunNotes, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
         self._observe = observe
-        self._is_noted = bool(outbox.settings.get(REST))
+        self._is_noted = outbox.info.rest is not None
 
     def observe(self, event: Event) -> None:
         """An event from the engine."""
         if isinstance(event, Hold):
             self._note(event)
-        elif self._is_noted and isinstance(event, DeliveryResult):
+        elif self._is_noted and isinstance(event, ResultBatch):
             self._clear()
         self._observe(event)
 
@@ -141,11 +64,11 @@ class RestNote:
 
     def _note(self, hold: Hold) -> None:
         self._is_noted = True
-        self._outbox.set_setting(REST, recorded_hold(hold))
+        self._outbox.note(rest=Pause.of(replace(hold, why=printable(hold.why, LONGEST))))
 
     def _clear(self) -> None:
         self._is_noted = False
-        self._outbox.set_setting(REST, "")
+        self._outbox.note(rest=None)
 
 
 log = logging.getLogger("bulkmail.mailing")
@@ -159,7 +82,7 @@ class SlowdownNote:
     def __init__(self, outbox: RunNotes, observe: Callable[[Event], None]) -> None:
         self._outbox = outbox
         self._observe = observe
-        self._slowdowns = Slowdowns(slowdowns_of(outbox.settings))
+        self._slowdowns = Slowdowns(slowdowns_of(outbox.info))
         self._is_changed = False
         self._written_at = time.monotonic()
 
@@ -190,25 +113,22 @@ class SlowdownNote:
         self._is_changed = False
         self._written_at = time.monotonic()
         try:
-            self._outbox.set_setting(SLOWDOWNS, recorded_slowdowns(self._slowdowns))
+            self._outbox.note(slowdowns=tuple(self._slowdowns))
         except OutboxError as error:  # the journal meets the same, and ends the run with it
             log.warning("what slowed the run down was not noted", extra={"why": str(error)})
 
 
 def lift_rests(outbox: RunNotes) -> None:
     """Ends all pauses of earlier runs, because the user says so."""
-    known = slowdowns_of(outbox.settings)
+    known = slowdowns_of(outbox.info)
     if any(slowdown.until for slowdown in known):
-        outbox.set_setting(SLOWDOWNS, recorded_slowdowns(replace(slowdown, until=0.0) for slowdown in known))
+        outbox.note(slowdowns=tuple(replace(slowdown, until=0.0) for slowdown in known))
 
 
 # -- The files that a run writes: what a target is, is looked at before anything is sent.
 #
 # A run replaces its own kind of file only: an outbox, a report, a trace or the mail folder of a rehearsal that bulkmail
 # has made.  Nothing else is overwritten, nor is what the campaign is made of, nor the other end of a link.
-
-
-FILES = "files"  # of the outbox: what the campaign is made of, as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,19 +179,6 @@ class Targets:
 def _is_filled(path: Path) -> bool:
     """Whether there is something to lose; a device takes what it is given.  The other end of a link may be empty."""
     return path.is_dir() or (path.is_file() and (path.is_symlink() or path.stat().st_size > 0))
-
-
-def inputs_to_setting(files: Iterable[str | os.PathLike[str]]) -> str:
-    """What an outbox remembers of the campaign's files."""
-    return msgspec.json.encode(list(dict.fromkeys(os.path.abspath(file) for file in files))).decode()
-
-
-def recorded_inputs(settings: Mapping[str, str]) -> tuple[str, ...]:
-    """The campaign's files, as an outbox remembers them."""
-    try:
-        return msgspec.json.decode(settings.get(FILES) or "[]", type=tuple[str, ...])
-    except (msgspec.MsgspecError, RecursionError):
-        return ()
 
 
 def _say(path: Path) -> str:

@@ -16,10 +16,9 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from bulkmail.engine.contracts import DeliveryResult, Event
+from bulkmail.engine.contracts import Event, ResultBatch
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.notifying import BACKOFF, MailWay, NotifiedRun, make_notification, notify, sender_of
-from bulkmail.mailing.run_record import from_settings
 from bulkmail.model.errors import BulkmailError, ConfigError, OutboxError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.notification import NotifyEvent, NotifySettings, Stillness, event_of
@@ -112,26 +111,13 @@ def _read_note(file: Path) -> RunNote | None:
         return None
 
 
-SETTING = "notify"  # of the outbox: what the campaign says, never what the user's own settings say
 LOOK = 30.0  # seconds: how exactly a standstill is noticed
-
-
-def recorded_notify(settings: Mapping[str, str]) -> NotifySettings:
-    """What the campaign of a run said of notifying, as its outbox keeps it.  Raises `OutboxError`."""
-    kept = settings.get(SETTING)
-    if not kept:
-        return NotifySettings()
-    try:
-        return msgspec.json.decode(kept, type=NotifySettings)
-    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise OutboxError(f"the outbox does not say whom to notify: {error}", hint="send the campaign again") from None
 
 
 def record_notify(outbox: Outbox, settings: NotifySettings) -> None:
     """Keeps in the outbox what the campaign says, so that `resume` goes by it."""
-    kept = msgspec.json.encode(settings).decode() if settings != NotifySettings() else ""
-    if outbox.settings.get(SETTING, "") != kept:
-        outbox.set_setting(SETTING, kept)
+    if outbox.info.notify != settings:
+        outbox.note(notify=settings)
 
 
 class RunWatch:
@@ -168,7 +154,7 @@ class RunWatch:
         def find() -> tuple[NotifySettings, MailWay]:
             outbox = mailing.outbox
             is_wanted = not outbox.is_rehearsal if wanted is None else wanted
-            settings = recorded_notify(outbox.settings).over(load_notify()) if is_wanted else NotifySettings()
+            settings = outbox.info.notify.over(load_notify()) if is_wanted else NotifySettings()
             sender = sender_of(outbox.campaign, mailing.routes)
             return settings, MailWay(mailing.routes, passwords, sender, inbox=mailing.inbox)
 
@@ -202,7 +188,7 @@ class RunWatch:
         def see(event: Event) -> None:
             now = time.monotonic()
             match event:
-                case DeliveryResult():
+                case ResultBatch():
                     self._moved_at = now
                     stillness.moved(now)
                 case Hold(until=until, is_planned=True):
@@ -284,7 +270,7 @@ class RunWatch:
 
 
 def _name_of(outbox: Outbox | OutboxReader) -> str:
-    return outbox.campaign.name if outbox.campaign is not None else outbox.settings.get("name", "messages")
+    return outbox.campaign.name if outbox.campaign is not None else outbox.info.name or "messages"
 
 
 async def notify_if_killed(outbox: Path, *, backoff: Sequence[float] = ()) -> list[str]:
@@ -323,11 +309,11 @@ def _look(outbox: Path, note: RunNote) -> tuple[Tally, NotifiedRun, MailWay | No
         if claim_note(outbox) is None or reader.run_id != note.run_id:
             return None  # another process was first, or a new run has taken its place
         run = NotifiedRun(_name_of(reader), reader.run_id, str(outbox.absolute()), reader.is_rehearsal)
-        tally, campaign, settings = reader.tally(), reader.campaign, reader.settings
+        tally, campaign, info = reader.tally(), reader.campaign, reader.info
     if not note.notify.mail:
         return tally, run, None, []
     try:
-        routes, _ = from_settings(settings, outbox)
+        routes, _ = info.read_sending(outbox)
         refuse_unallowed(outbox, commands_in(None, routes))
         return tally, run, MailWay(routes, find_passwords(routes, ask=None), sender_of(campaign, routes)), []
     except (ConfigError, OutboxError) as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
+from msgspec import structs
 
 from bulkmail.cluster.campaigns import (
     CampaignState,
@@ -34,7 +35,7 @@ from bulkmail.engine.engine import Engine
 from bulkmail.mailing.composing import composing
 from bulkmail.mailing.permits import is_counted, open_permits
 from bulkmail.mailing.relays import Sorted, know_tables
-from bulkmail.mailing.run_record import RestNote, SlowdownNote, from_settings
+from bulkmail.mailing.run_record import RestNote, SlowdownNote
 from bulkmail.mailing.store_ledger import StoreLedger
 from bulkmail.model.breaker import StopRequest
 from bulkmail.model.campaign import NO_KEYS, Campaign, Keys
@@ -46,30 +47,32 @@ from bulkmail.model.route import MailboxProviders, Route
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import decode_campaign
 from bulkmail.outbox.ledger import account_of
+from bulkmail.outbox.run_info import RunInfo, written
+from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.settings.presets import known_feedback
 
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-LANES = "lanes_record"  # a setting: which relays serve which lane, and whose lane it is
+QUEUES = "queues_record"  # a setting: which relays serve which queue, and whose queue it is
 PROVIDERS = "providers_record"  # a setting: the mailbox providers as they were known when the list was loaded
 LOOK = 1.0  # seconds between two looks at the campaign's state
 
 
 class StoreNotes:
-    """The settings of a campaign in the store.  A change is here at once, and soon in the store."""
+    """The notes of a campaign in the store.  A change is here at once, and soon in the store."""
 
-    def __init__(self, url: str, campaign: int, settings: Mapping[str, str]) -> None:
-        self.settings = dict(settings)
+    def __init__(self, url: str, campaign: int, info: RunInfo) -> None:
+        self.info = info
         self._url = url
         self._campaign = campaign
         self._changed: dict[str, str] = {}
         self._writing: asyncio.Task[None] | None = None
 
-    def set_setting(self, key: str, value: str) -> None:
-        """Keeps a note of the caller's."""
-        self.settings[key] = value
-        self._changed[key] = value
+    def note(self, **changes: object) -> None:
+        """Changes what `info` says."""
+        self.info = structs.replace(self.info, **changes)
+        self._changed |= written(changes)
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write())
 
@@ -111,7 +114,7 @@ class StoreRun:
     @classmethod
     def of(cls, url: str, stored: StoredCampaign, *, keys: Keys = NO_KEYS, pace: Pace | None = None) -> StoreRun:
         """As it was loaded; `pace` in place of the one it was loaded with.  Raises `StoreError`, `OutboxError`."""
-        routes, recorded = from_settings(stored.settings, Path(stored.name))
+        routes, recorded = info_of(stored).read_sending(stored.name)
         return cls(url, stored, campaign_of(stored), routes, pace or recorded, keys)
 
     @property
@@ -155,7 +158,7 @@ class StoreRun:
         be told.
         """
         await know_tables()
-        notes = StoreNotes(self.url, self.stored.id, self.stored.settings)
+        notes = StoreNotes(self.url, self.stored.id, info_of(self.stored))
         async with AsyncExitStack() as stack:
             connection = await connect(self.url)
             stack.push_async_callback(_close, connection)
@@ -226,7 +229,7 @@ class StoreRun:
         assert shared is not None  # noqa: S101
         slowing = SlowdownNote(notes, observe)
         note = RestNote(notes, slowing.observe)
-        lanes = lanes_in(self.stored.settings, len(self.routes))
+        queues = queues_in(self.stored.settings, len(self.routes))
         providers = providers_in(self.stored.settings)
         async with (
             open_permits(
@@ -245,16 +248,16 @@ class StoreRun:
                     Outlet(route, self._taking_turns(route, connect), permit)
                     for route, connect, permit in zip(self.routes, connects, permits, strict=True)
                 ],
-                serving={lane: numbers for lane, numbers in lanes.serving.items() if numbers},
+                serving={queue: numbers for queue, numbers in queues.serving.items() if numbers},
                 pace=self.pace,
-                lanes=providers,
+                mailbox_providers=providers,
                 shaper=make_shaper(
                     providers,
                     self.pace,
                     known=slowing.known(),
                     limiter=SharedLimiter(shared, key_of=self._key_of),
                 ),
-                providers=lanes.providers,
+                providers=queues.providers,
                 feedback=known_feedback(),
                 sign=sign,
                 observe=note.observe,
@@ -322,14 +325,20 @@ def campaign_of(stored: StoredCampaign) -> Campaign:
         ) from error
 
 
-def lanes_to_setting(lanes: Sorted) -> str:
-    """Which relays serve which lane, for the store."""
-    return msgspec.json.encode(lanes).decode()
+def queues_to_setting(queues: Sorted) -> str:
+    """Which relays serve which queue, for the store."""
+    return msgspec.json.encode(queues).decode()
 
 
-def lanes_in(settings: Mapping[str, str], relays: int) -> Sorted:
-    """The reverse; without it all lanes are one, which every relay serves."""
-    kept = settings.get(LANES)
+def info_of(stored: StoredCampaign) -> RunInfo:
+    """What the store notes of the campaign.  Raises `OutboxError`."""
+    with noticing_damage(stored.name, "what it says of the run"):
+        return RunInfo.read(stored.settings)
+
+
+def queues_in(settings: Mapping[str, str], relays: int) -> Sorted:
+    """The reverse; without it all queues are one, which every relay serves."""
+    kept = settings.get(QUEUES)
     if not kept:
         return Sorted({0: tuple(range(relays))}, {})
     return msgspec.json.decode(kept, type=Sorted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from anyio import from_thread, to_thread
+from msgspec import structs
 
 from bulkmail.cluster.campaigns import CampaignState, StoredCampaign
 from bulkmail.cluster.database import saying
@@ -19,20 +19,16 @@ from bulkmail.cluster.loading import NewCampaign, load
 from bulkmail.cluster.reader import read_pages
 from bulkmail.cluster.session import expire
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.store_run import LANES, PROVIDERS, campaign_of, lanes_to_setting, request_in
+from bulkmail.mailing.store_run import PROVIDERS, QUEUES, campaign_of, info_of, queues_to_setting, request_in
 from bulkmail.mailing.suppression_list import with_bounce_key
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.kept_row import KeptPage
-from bulkmail.model.timing import Hold
 from bulkmail.outbox.entries import encode_campaign
 from bulkmail.outbox.run_copy import CopiedRun, pages_of, write_copy
-from bulkmail.report.rest import SETTING as REST
-from bulkmail.report.rest import STOPPED, recorded
+from bulkmail.outbox.run_info import Pause
 
 if TYPE_CHECKING:
     from asyncpg import Connection
-
-_OF_THE_FILE = ("maildir",)  # settings that say where something is on this machine
 
 
 async def upload(connection: Connection, url: str, name: str, mailing: Mailing) -> int:
@@ -44,11 +40,10 @@ async def upload(connection: Connection, url: str, name: str, mailing: Mailing) 
     campaign = outbox.campaign
     if campaign is None:
         raise ConfigError("ready-made messages cannot be sent from a store", hint="send them from this machine")
-    lanes = await mailing.find_lanes()
+    queues = await mailing.find_queues()
     await to_thread.run_sync(with_bounce_key, outbox, mailing.keys)
-    settings = {key: value for key, value in outbox.settings.items() if key not in _OF_THE_FILE}
-    settings |= {
-        LANES: lanes_to_setting(lanes),
+    settings = structs.replace(outbox.info, maildir="").notes() | {
+        QUEUES: queues_to_setting(queues),
         PROVIDERS: msgspec.json.encode(mailing.providers).decode(),
     }
     new = NewCampaign(
@@ -72,11 +67,14 @@ async def copied(connection: Connection, url: str, stored: StoredCampaign) -> As
     """
     with saying(url):
         await expire(connection)
-    settings = dict(stored.settings)
-    if stored.state is CampaignState.STOPPED and request_in(stored.why) is not None:
-        settings[STOPPED] = stored.why
-    elif stored.state is CampaignState.STOPPED:
-        settings[REST] = recorded(Hold(math.inf, stored.why))
+    info = info_of(stored)
+    if stored.state is CampaignState.STOPPED:
+        request = request_in(stored.why)
+        info = structs.replace(
+            info,
+            stopped=request,
+            rest=info.rest if request is not None else Pause(None, stored.why),
+        )
     run = CopiedRun(
         run_id=stored.run_id,
         created_at=stored.created_at,
@@ -84,7 +82,7 @@ async def copied(connection: Connection, url: str, stored: StoredCampaign) -> As
         ended_at=stored.ended_at,
         allow_duplicates=stored.allow_duplicates,
         campaign=campaign_of(stored),
-        settings=settings,
+        info=info,
     )
     pages = read_pages(connection, url, stored.id)
 

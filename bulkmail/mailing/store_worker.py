@@ -30,7 +30,7 @@ from bulkmail.settings.secrets import find_keys, find_passwords
 log = logging.getLogger("bulkmail.worker")
 
 SHARDS = 4  # that a worker holds at a time
-SLOTS = 64  # jobs that wait for each lane of a campaign, at most
+SLOTS = 64  # jobs that wait for each queue of a campaign, at most
 LOOK = 1.0  # seconds between two looks at what there is to do
 IDLE = 2.0  # seconds without a shard after which a campaign's engine ends
 LEFT_ALONE = 60.0  # seconds for which a campaign is left to others that cannot be sent from here
@@ -98,7 +98,7 @@ class StoreWorker:
             for each in self._running.values():
                 each.run.stop()
 
-    async def _serve(self, campaign: int, lane: int) -> None:
+    async def _serve(self, campaign: int, queue: int) -> None:
         """Sends one shard."""
         running = await self._running_of(campaign)
         if running is None or self._is_stopping.is_set():
@@ -110,10 +110,10 @@ class StoreWorker:
             if store is None or running.has_ended:
                 return
             with suppress(StoreError):
-                shard = await store.hold(lane)
+                shard = await store.hold(queue)
                 if shard is not None:
                     running.used_at = time.monotonic()
-                    await store.until_given_back(lane, shard)
+                    await store.until_given_back(queue, shard)
         finally:
             running.shards -= 1
             running.used_at = time.monotonic()
@@ -198,8 +198,8 @@ class StoreWorker:
         connection = await connect(self._url)
         try:
             found = await due_shards(connection, self._url)
-            for campaign, lane, shards in found:
-                await dispatch.offer(campaign, lane, min(SLOTS, shards))
+            for campaign, queue, shards in found:
+                await dispatch.offer(campaign, queue, min(SLOTS, shards))
             await dispatch.retry_lost()
             has_any = bool(await active_campaigns(connection, self._url))
         finally:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hmac
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-
-import msgspec
 
 from bulkmail.cluster.database import shown, with_password
 from bulkmail.feedback.matching import VerifyUnsubscribe
@@ -19,14 +17,21 @@ from bulkmail.message.header.addresses import is_same_for_all
 from bulkmail.message.unsubscribe import read_unsubscribe
 from bulkmail.message.verp import TOKEN
 from bulkmail.model.campaign import BounceKey, Campaign, Keys
-from bulkmail.model.errors import BulkmailError, ConfigError, OutboxError, SuppressionError
+from bulkmail.model.errors import BulkmailError, ConfigError, SuppressionError
 from bulkmail.model.feedback_event import KnownRun
-from bulkmail.model.lazy import dataclass
 from bulkmail.model.recipient import Address
 from bulkmail.model.relay import Secret, commands_of
-from bulkmail.model.suppression import ALL_LISTS, SuppressionPolicy, SuppressionRules, campaign_scope, list_scope
+from bulkmail.model.suppression import (
+    ALL_LISTS,
+    ListInUse,
+    SuppressionPolicy,
+    SuppressionRules,
+    campaign_scope,
+    list_scope,
+)
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader, is_outbox
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.recipients.screening import REACHED_NO_RECIPIENT, Suppression
 from bulkmail.settings.presets import known_providers
 from bulkmail.settings.secrets import find_keys
@@ -38,8 +43,6 @@ from bulkmail.text import printable
 
 # -- Who is not to be sent to: the suppression files of a run, read at every start, and the suppression list.
 
-
-SUPPRESS = "suppress"  # of the outbox: the files, as JSON
 
 Name = str | os.PathLike[str]
 
@@ -83,28 +86,20 @@ def refuse_faults(suppression: Suppression) -> None:
         )
 
 
-def files_to_setting(names: Iterable[Name]) -> str:
+def files_to_note(names: Iterable[Name]) -> tuple[str, ...]:
     """What an outbox remembers, so that a later start finds the files from any folder.  A pipe cannot be read again."""
     paths = [os.path.abspath(name) for name in names]
-    return msgspec.json.encode([path for path in dict.fromkeys(paths) if not _is_pipe(path)]).decode()
+    return tuple(path for path in dict.fromkeys(paths) if not _is_pipe(path))
 
 
 def _is_pipe(path: str) -> bool:
     return os.path.exists(path) and not os.path.isfile(path)
 
 
-def recorded_files(settings: Mapping[str, str]) -> tuple[str, ...]:
-    """The files that an outbox remembers."""
-    try:
-        return msgspec.json.decode(settings.get(SUPPRESS) or "[]", type=tuple[str, ...])
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise OutboxError(f"the outbox does not say which suppression files it was begun with: {error}") from None
-
-
-def files_of_start(given: Iterable[Name], settings: Mapping[str, str]) -> list[str]:
+def files_of_start(given: Iterable[Name], remembered: Iterable[str]) -> list[str]:
     """The files to read when a run goes on: those that are named now, and those it remembers that are still there."""
     files = [os.path.abspath(name) for name in given]
-    return list(dict.fromkeys([*files, *(file for file in recorded_files(settings) if os.path.isfile(file))]))
+    return list(dict.fromkeys([*files, *filter(os.path.isfile, remembered)]))
 
 
 def check_there(files: Iterable[str]) -> None:
@@ -118,39 +113,16 @@ def check_there(files: Iterable[str]) -> None:
             )
 
 
-SUPPRESSION_LIST = "suppression_list"  # of the outbox: the file and what of it holds, as JSON
+def is_there(used: ListInUse) -> bool:
+    """Whether there is such a list."""
+    return bool(used.store) or os.path.exists(used.file)
 
 
-@dataclass(frozen=True, slots=True)
-class ListInUse:
-    """The list in `file`, of which a run applies `policy`, and to which it adds by `rules`.
-
-    With `store`, the URL of a store in PostgreSQL without its password, it is the list of that store.
-    """
-
-    file: str
-    policy: SuppressionPolicy
-    rules: SuppressionRules
-    store: str = ""
-
-    @property
-    def name(self) -> str:
-        """Where it is, for people."""
-        return self.store or self.file
-
-    def is_there(self) -> bool:
-        """Whether there is such a list."""
-        return bool(self.store) or os.path.exists(self.file)
-
-    def open(self) -> Suppressions:
-        """The list, made if need be.  Raises `SuppressionError`."""
-        if self.store:
-            return _open_in_store(self.store, self.rules)
-        return open_suppressions(Path(self.file), self.rules)
-
-    def recorded(self) -> str:
-        """For the outbox."""
-        return msgspec.json.encode(self).decode()
+def open_used(used: ListInUse) -> Suppressions:
+    """The list, made if need be.  Raises `SuppressionError`."""
+    if used.store:
+        return _open_in_store(used.store, used.rules)
+    return open_suppressions(Path(used.file), used.rules)
 
 
 def list_in_use(settings: SuppressionSettings | None, campaign: Campaign | None) -> ListInUse | None:
@@ -177,17 +149,6 @@ def scope_of(campaign: Campaign | None) -> str | None:
     if campaign.list_id is None:
         return campaign_scope(campaign.name)
     return list_scope(campaign.list_id.text) if is_same_for_all(campaign.list_id.text) else None
-
-
-def recorded_list(settings: Mapping[str, str]) -> ListInUse | None:
-    """What an outbox remembers of the list; None for one that was begun without.  Raises `OutboxError`."""
-    text = settings.get(SUPPRESSION_LIST)
-    if not text:
-        return None
-    try:
-        return msgspec.json.decode(text, type=ListInUse)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise OutboxError(f"the outbox does not say which suppression list holds: {error}") from None
 
 
 def open_suppressions(path: Path, rules: SuppressionRules) -> SqliteSuppressions:
@@ -223,9 +184,9 @@ class ReadList:
     @classmethod
     def open(cls, used: ListInUse | None) -> ReadList | None:
         """None while there is no such list.  Raises `SuppressionError` for one that cannot be read."""
-        if used is None or not used.is_there():
+        if used is None or not is_there(used):
             return None
-        store = used.open()
+        store = open_used(used)
         try:
             return cls(store, used.policy)
         except BaseException:
@@ -246,27 +207,23 @@ def intake_overdue(used: ListInUse | None, *, now: float | None = None) -> float
 
     A list that must be readable is checked elsewhere.  Blocks.
     """
-    if used is None or not used.is_there():
+    if used is None or not is_there(used):
         return 0.0
     try:
-        with used.open() as store:
+        with open_used(used) as store:
             return store.intake_state().overdue(time.time() if now is None else now)
     except SuppressionError:
         return 0.0
 
 
-def overdue_of(settings: Mapping[str, str]) -> float:
-    """The same for the list that an outbox remembers in its `settings`."""
-    try:
-        return intake_overdue(recorded_list(settings))
-    except OutboxError:
-        return 0.0
+def overdue_of(info: RunInfo) -> float:
+    """The same for the list that an outbox remembers."""
+    return intake_overdue(info.suppression_list)
 
 
 # -- The keys of a run's tokens: those in reverse paths, and those in links to unsubscribe.
 
 
-RUN, KEY_ID = "bounce_run", "bounce_key"
 """Settings of an outbox: the run's number, and which key its tokens were made with."""
 
 
@@ -279,25 +236,24 @@ def with_bounce_key(outbox: Outbox, keys: Keys) -> Keys:
     campaign = outbox.campaign
     if campaign is None or outbox.is_rehearsal or TOKEN not in campaign.reverse_path or keys.bounce is not None:
         return keys
-    used = recorded_list(outbox.settings) or list_in_use(load_suppressions(), campaign)
+    used = outbox.info.suppression_list or list_in_use(load_suppressions(), campaign)
     if used is None:
         raise SuppressionError(
             f"there is no place for the suppression list, whose key signs {TOKEN} tokens",
             hint="name a file with BULKMAIL_SUPPRESSIONS",
         )
-    noted = outbox.settings.get(RUN, "")
-    if noted and not used.is_there():
+    noted = outbox.info.bounce_run
+    if noted and not is_there(used):
         raise _other_key(used.name, "is gone")
-    with used.open() as store:
+    with open_used(used) as store:
         key = store.token_key()
         key_id = key_id_of(key)
-        if noted and outbox.settings.get(KEY_ID) != key_id:
+        if noted and outbox.info.bounce_key != key_id:
             raise _other_key(used.name, "has another key now")
         run = store.register(known_run(outbox, outbox.path))
     if not noted:
-        outbox.set_setting(RUN, str(run.number))
-        outbox.set_setting(KEY_ID, key_id)
-    elif noted != str(run.number):
+        outbox.note(bounce_run=run.number, bounce_key=key_id)
+    elif noted != run.number:
         raise _other_key(used.name, f"knows this run by another number ({run.number}, not {noted})")
     return replace(keys, bounce=BounceKey(run.number, Secret(key.hex())))
 
@@ -316,7 +272,7 @@ def known_run(outbox: Outbox | OutboxReader, path: Path | None = None) -> KnownR
     return KnownRun(
         0,
         outbox.run_id,
-        campaign=campaign.name if campaign is not None else outbox.settings.get("name", ""),
+        campaign=campaign.name if campaign is not None else outbox.info.name,
         list_id=scope_of(campaign) or "",
         outbox=str(path or ""),
         began_at=outbox.started_at or time.time(),

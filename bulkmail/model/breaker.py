@@ -110,19 +110,21 @@ MOST_STRIKES = 3
 
 
 class Strikes:
-    """Refusals of us with nothing accepted in between: a few of them, or all that there are, end the sending."""
+    """Refusals of us with nothing accepted in between: a few of them, or all that there are, end the sending.
+
+    `struck` are the deliveries that got one.
+    """
 
     def __init__(self) -> None:
-        self._struck: set[int] = set()
+        self.struck: set[int] = set()
         self._names_us = False  # at least one of these refusals
         self._earlier: set[int] = set()  # refused by a policy that names no recipient, before others were accepted
 
     def accepted(self) -> None:
         """Something was."""
-        if self._struck:
-            self._earlier |= self._struck
-            self._struck.clear()
-            self._names_us = False
+        self._earlier |= self.struck
+        self.struck.clear()
+        self._names_us = False
 
     def is_own(self, delivery_id: int, *, has_others: Callable[[Collection[int]], bool]) -> bool:
         """Whether a refusal that names no recipient is about this recipient: nothing indicates that it is about us.
@@ -132,7 +134,7 @@ class Strikes:
         """
         if delivery_id in self._earlier:
             return True
-        struck = {*self._struck, delivery_id}
+        struck = {*self.struck, delivery_id}
         return not self._names_us and len(struck) < MOST_STRIKES and not has_others(struck)
 
     def strike(self, delivery_id: int, *, names_us: bool, has_others: Callable[[Collection[int]], bool]) -> bool:
@@ -141,9 +143,9 @@ class Strikes:
         `names_us`: by its words and not by the like of it.  `has_others` says whether any delivery that is not among
         these is left to try.
         """
-        self._struck.add(delivery_id)
+        self.struck.add(delivery_id)
         self._names_us |= names_us
-        return len(self._struck) >= MOST_STRIKES or not has_others(self._struck)
+        return len(self.struck) >= MOST_STRIKES or not has_others(self.struck)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class KeptDelivery(NamedTuple):
     row: int
     forward_path: str
     is_copy: bool
-    lane: int = 0
+    queue: int = 0
     status: str = "pending"
     due_at: float | None = 0.0
     attempts: int = 0

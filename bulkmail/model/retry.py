@@ -239,7 +239,7 @@ class OpeningBudget:
         self._patience = patience
         self._backoff = backoff
         self._failures = 0  # of the relay, in a row
-        self._failing_since: float | None = None
+        self.failing_since: float | None = None
         self._fruitless = 0  # openings that carried nothing, since one did
         self._begun_at = math.inf  # the first of those in `_begun`
         self._begun: deque[float] = deque(maxlen=FIRST_OPENINGS)  # when openings began since one carried something
@@ -329,8 +329,8 @@ class OpeningBudget:
 
         `asked` as for `back_off()`.
         """
-        if self._failing_since is None:
-            self._failing_since = now
+        if self.failing_since is None:
+            self.failing_since = now
         if now >= self.resume_at:
             self._failures += 1
             self.resume_at = now + self._cut(now, self._backoff.wait(self._failures, jitter=jitter))
@@ -340,12 +340,12 @@ class OpeningBudget:
     def record_success(self) -> None:
         """The relay dealt with a message, whatever it thought of it."""
         self._failures = 0
-        self._failing_since = None
+        self.failing_since = None
 
     @property
     def is_failing(self) -> bool:
         """Whether it has dealt with nothing since it failed."""
-        return self._failing_since is not None
+        return self.failing_since is not None
 
     def is_hopeless(self, now: float) -> bool:
         """Whether it has failed for as long as patience allows."""
@@ -357,7 +357,7 @@ class OpeningBudget:
 
     @property
     def _gives_up_at(self) -> float:
-        return math.inf if self._failing_since is None else self._failing_since + self._patience
+        return math.inf if self.failing_since is None else self.failing_since + self._patience
 
     def _cut(self, now: float, wait: float) -> float:
         """`wait`, but no longer than patience lasts: what is tried last is tried when it ends, and not long after."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import lru_cache
 from itertools import pairwise
 
 from bulkmail.model.errors import ConfigError
@@ -53,13 +54,9 @@ class Window:
     def edges(self, now: float) -> Iterator[float]:
         """All instants from a day before `now` to nine days after it at which it may open or close."""
         first = datetime.fromtimestamp(now, self.zone).date() - timedelta(days=1)
+        minutes = frozenset({self.begins, self.ends % MINUTES})
         for ahead in range(11):
-            day = first + timedelta(days=ahead)
-            yield from _changes(day, self.zone)
-            for minute in {self.begins, self.ends % MINUTES}:
-                shown = datetime.combine(day, time(minute // 60, minute % 60), self.zone)
-                yield shown.timestamp()
-                yield shown.replace(fold=1).timestamp()
+            yield from _edges_of(first + timedelta(days=ahead), minutes, self.zone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +93,16 @@ class Windows:
 
 _WEEK = 7 * 86400.0
 ALWAYS = Windows()
+
+
+@lru_cache(maxsize=512)  # a run that waits asks every few seconds, and for eleven days each time
+def _edges_of(day: date, minutes: frozenset[int], zone: tzinfo) -> tuple[float, ...]:
+    """When clocks of `zone` show these minutes of `day`, each time they do, and when they are set."""
+    found = list(_changes(day, zone))
+    for minute in minutes:
+        shown = datetime.combine(day, time(minute // 60, minute % 60), zone)
+        found += (shown.timestamp(), shown.replace(fold=1).timestamp())
+    return tuple(found)
 
 
 def _changes(day: date, zone: tzinfo) -> Iterator[float]:

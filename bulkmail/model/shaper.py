@@ -279,6 +279,8 @@ class Shaper:
     Pure bookkeeping: every time is seconds of one monotonic clock.  `wait()` tells of a provider that is slow or
     suspended, and books nothing, so that a message that may not go costs the others nothing.
 
+    `has_fewer_connections`: some relay may tolerate fewer sessions than were configured; once so, it stays so.
+
     `is_free`: no message has to wait for anything of this, and none needs to be booked; only the number of sessions may
     be limited.  Once it is not, it stays so.
 
@@ -309,6 +311,7 @@ class Shaper:
         self._known = {slowdown.key: slowdown for slowdown in known}
         self._relays: dict[str, _State] = {}
         self._through: dict[tuple[str, str], _State] = {}
+        self.has_fewer_connections = bool(self._known)
         self.is_free = rate is None and not self._known and not providers.has_limits
 
     def add_relay(self, relay: str, *, connections: int, rate: Rate | None = None) -> None:
@@ -372,6 +375,7 @@ class Shaper:
     def refused(self, relay: str, now: float, *, open: int, why: str, words: str) -> None:
         """The relay would not have one more session beside those `open`, whatever it said."""
         state = self._relays[relay]
+        self.has_fewer_connections = True
         state.complained(now, why=why, words=words)
         state.concurrency = state.concurrency.refuse(now, open=open)
 
@@ -431,7 +435,7 @@ class Shaper:
         """
         if not decision.is_complaint:
             return
-        self.is_free = False
+        self.is_free, self.has_fewer_connections = False, True
         state = self._provider(*scope) if decision.verdict.scope is Scope.PROVIDER else self._relays[scope[0]]
         state.complained(now, why=decision.verdict.says, words=words)
         if decision.is_slower:

@@ -102,6 +102,24 @@ class SuppressionPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ListInUse:
+    """The list in `file`, of which a run applies `policy`, and to which it adds by `rules`.
+
+    With `store`, the URL of a store in PostgreSQL without its password, it is the list of that store.
+    """
+
+    file: str
+    policy: SuppressionPolicy
+    rules: SuppressionRules
+    store: str = ""
+
+    @property
+    def name(self) -> str:
+        """Where it is, for people."""
+        return self.store or self.file
+
+
+@dataclass(frozen=True, slots=True)
 class SuppressionEntry:
     """One address or domain on the list.
 

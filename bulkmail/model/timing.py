@@ -108,6 +108,14 @@ LATER_OPENINGS = 6
 LAST_WAIT_AT_LEAST = 1.0
 """The wait that patience cuts short is not cut below this."""
 
+# -- telling observers
+
+OUTCOMES_TOLD_WITHIN = 0.2
+"""After which observers hear of acceptances, if not before."""
+
+LARGEST_BATCH = 512
+"""Acceptances that they are told of at once."""
+
 DISMISSALS_MERGED_WITHIN = 1.0
 """Sessions that a relay ends this close together are ended because of the relay."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields, is_dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -199,9 +199,8 @@ def encode_fields(fields: Mapping[str, object], *, place: Place | None) -> bytes
         ) from error
 
 
-def decode_fields(data: bytes) -> dict[str, object]:
-    """The cells that `encode_fields` wrote."""
-    return _from_json(data)
+decode_fields: Callable[[bytes], dict[str, object]] = _from_json
+"""The cells that `encode_fields` wrote."""
 
 
 def decode_recipient(address: str, *, name: str, fields: bytes, source: str, line: int) -> Recipient:

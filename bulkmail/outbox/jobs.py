@@ -17,11 +17,11 @@ from bulkmail.text import printable
 
 # One index answers both.  What is due again goes first: it has waited, and would expire behind a long list.  What was
 # never tried is due since 0, and goes in the order of the input.
-_AGAIN = "SELECT delivery.id FROM delivery WHERE lane = ? AND due_at > 0 AND due_at <= ? ORDER BY due_at, delivery.id"
-_NEW = "SELECT delivery.id FROM delivery WHERE lane = ? AND due_at = 0 AND delivery.id > ? ORDER BY delivery.id"
+_AGAIN = "SELECT delivery.id FROM delivery WHERE queue = ? AND due_at > 0 AND due_at <= ? ORDER BY due_at, delivery.id"
+_NEW = "SELECT delivery.id FROM delivery WHERE queue = ? AND due_at = 0 AND delivery.id > ? ORDER BY delivery.id"
 _OPEN_BETWEEN = "SELECT id FROM delivery WHERE id > ? AND id <= ? AND due_at <= ? ORDER BY id"
-_NEXT = "SELECT due_at FROM delivery WHERE lane = ? AND due_at > ? ORDER BY due_at LIMIT 1"
-_OPEN = "SELECT count(*) FROM delivery WHERE lane = ? AND due_at IS NOT NULL"
+_NEXT = "SELECT due_at FROM delivery WHERE queue = ? AND due_at > ? ORDER BY due_at LIMIT 1"
+_OPEN = "SELECT count(*) FROM delivery WHERE queue = ? AND due_at IS NOT NULL"
 _OPEN_COPIES = f"SELECT coalesce(sum({IS_COPY.format('delivery')}), 0), count(*) FROM delivery WHERE due_at IS NOT NULL"  # noqa: S608
 # The same of a few ids, given as a JSON array: costs as many look-ups as there are ids, however long the list is.
 _AMONG = "FROM json_each(?) AS wanted CROSS JOIN delivery ON delivery.id = wanted.value WHERE"
@@ -31,12 +31,12 @@ _TO = """
 """
 # What has its end behind it is passed over; everything that may come back to life is not.
 _SORT = """
-    UPDATE delivery SET lane = {0} WHERE lane <> {0}
+    UPDATE delivery SET queue = {0} WHERE queue <> {0}
     AND status IN ('pending', 'deferred', 'in_doubt', 'rejected', 'expired')
 """
-_BY_PATH = "lane_of(forward_path)"
+_BY_PATH = "queue_of(forward_path)"
 _BY_ROW = """(
-    SELECT lane_of(delivery.forward_path, r.address, r.name, r.fields, r.source, r.line, r.content, r.reverse_path)
+    SELECT queue_of(delivery.forward_path, r.address, r.name, r.fields, r.source, r.line, r.content, r.reverse_path)
     FROM row AS r WHERE r.number = delivery.row
 )"""
 _JOB = f"""
@@ -70,9 +70,9 @@ _SIZES = (1, 8, 64, 512)  # of a query for jobs: few different statements, so th
 Ids = str | None
 """The ids of the only deliveries that are meant, as a JSON array; None means all."""
 
-LaneOf = Callable[[str, Recipient | None, str], int]
-"""The lane of a delivery, 0 or more, by its forward path, its recipient (None for a ready-made message) and the reverse
-path of a ready-made message."""
+QueueOf = Callable[[str, Recipient | None, str], int]
+"""The queue of a delivery, 0 or more, by its forward path, its recipient (None for a ready-made message) and the
+reverse path of a ready-made message."""
 
 
 def due(
@@ -81,18 +81,18 @@ def due(
     *,
     limit: int,
     excluding: Collection[int],
-    lane: int,
+    queue: int,
     after: int,
     wanted: Ids,
 ) -> list[Job]:
-    """At most `limit` deliveries of `lane` due at `now` (wall clock) that are neither marked nor in `excluding`.
+    """At most `limit` deliveries of `queue` due at `now` (wall clock) that are neither marked nor in `excluding`.
 
     Those never tried are behind the id `after`.  `wanted`, a JSON array of ids, leaves out all others.  Costs what it
     returns, what it excludes and what is wanted, however long the list is.
     """
     excluded = excluding if isinstance(excluding, (Set, Mapping)) else set(excluding)
     ids: list[int] = []
-    for query, values in ((_AGAIN, (lane, now)), (_NEW, (lane, after))):
+    for query, values in ((_AGAIN, (queue, now)), (_NEW, (queue, after))):
         for (number,) in _execute(connection, query, values, wanted=wanted):
             if len(ids) >= limit:
                 break
@@ -194,15 +194,15 @@ def domains(connection: sqlite3.Connection, limit: int) -> list[str]:
     return [str(domain) for (domain,) in connection.execute(query, (limit,))]
 
 
-def next_due(connection: sqlite3.Connection, lane: int, after: float, *, wanted: Ids) -> float | None:
-    """The earliest time after `after` (wall clock, 0 or later) at which something wanted in `lane` is due."""
-    found = _execute(connection, _NEXT, (lane, after), wanted=wanted).fetchone()
+def next_due(connection: sqlite3.Connection, queue: int, after: float, *, wanted: Ids) -> float | None:
+    """The earliest time after `after` (wall clock, 0 or later) at which something wanted in `queue` is due."""
+    found = _execute(connection, _NEXT, (queue, after), wanted=wanted).fetchone()
     return float(found[0]) if found else None
 
 
-def count_open(connection: sqlite3.Connection, lane: int, *, wanted: Ids) -> int:
-    """How many of the wanted deliveries of `lane` sending goes on with."""
-    return int(_execute(connection, _OPEN, (lane,), wanted=wanted).fetchone()[0])
+def count_open(connection: sqlite3.Connection, queue: int, *, wanted: Ids) -> int:
+    """How many of the wanted deliveries of `queue` sending goes on with."""
+    return int(_execute(connection, _OPEN, (queue,), wanted=wanted).fetchone()[0])
 
 
 def count_wanted(connection: sqlite3.Connection, wanted: str) -> tuple[int, int]:
@@ -233,27 +233,27 @@ def _execute(connection: sqlite3.Connection, query: str, values: tuple[float, ..
     return connection.execute(query.replace("FROM delivery WHERE", _AMONG), (wanted, *values))
 
 
-def sort_into_lanes(connection: sqlite3.Connection, lane_of: LaneOf, *, reads_rows: bool) -> None:
-    """Puts every delivery that may still be sent into the lane that `lane_of` says."""
+def sort_into_queues(connection: sqlite3.Connection, queue_of: QueueOf, *, reads_rows: bool) -> None:
+    """Puts every delivery that may still be sent into the queue that `queue_of` says."""
 
     def by_path(path: str) -> int:
-        return lane_of(path, None, "")
+        return queue_of(path, None, "")
 
     def by_row(
         path: str, address: str, name: str, fields: bytes, source: str, line: int, content: bytes | None, reverse: str
     ) -> int:
         if content is not None:
-            return lane_of(path, None, reverse)
-        return lane_of(path, decode_recipient(address, name=name, fields=fields, source=source, line=line), "")
+            return queue_of(path, None, reverse)
+        return queue_of(path, decode_recipient(address, name=name, fields=fields, source=source, line=line), "")
 
     if reads_rows:
-        connection.create_function("lane_of", 8, by_row, deterministic=True)
+        connection.create_function("queue_of", 8, by_row, deterministic=True)
         connection.execute(_SORT.format(_BY_ROW))
-        connection.create_function("lane_of", 8, None)
+        connection.create_function("queue_of", 8, None)
     else:
-        connection.create_function("lane_of", 1, by_path, deterministic=True)
+        connection.create_function("queue_of", 1, by_path, deterministic=True)
         connection.execute(_SORT.format(_BY_PATH))
-        connection.create_function("lane_of", 1, None)
+        connection.create_function("queue_of", 1, None)
 
 
 def _fetch(connection: sqlite3.Connection, ids: Sequence[int], found: dict[int, Job]) -> None:
@@ -270,7 +270,8 @@ def _job(columns: tuple) -> Job:  # type: ignore[type-arg]
     delivery = Delivery(number, row, path, STATUS_OF[status], attempts, tries, due_at, first_at, bool(is_copy))
     recipient = None
     if content is None:
-        recipient = decode_recipient(address, name=name, fields=fields, source=source, line=line)
+        local, _, domain = address.rpartition("@")  # as `decode_recipient()`: this is done for each message
+        recipient = Recipient(Address(local, domain), name, decode_fields(fields), Place(source, line))
     return Job(delivery, recipient, content, digest, bool(in_doubt_before), reverse_path, message_id or marked_id)
 
 

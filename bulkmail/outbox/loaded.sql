@@ -3,9 +3,9 @@
 
 CREATE INDEX IF NOT EXISTS delivery_row ON delivery (row);
 
--- Holds what is left to do and nothing else: what is due in a lane is a look at one place, however long the list and
--- however much waits in the other lanes.
-CREATE INDEX delivery_due ON delivery (lane, due_at) WHERE due_at IS NOT NULL;
+-- Holds what is left to do and nothing else: what is due in a queue is a look at one place, however long the list and
+-- however much waits in the other queues.
+CREATE INDEX delivery_due ON delivery (queue, due_at) WHERE due_at IS NOT NULL;
 
 -- Holds as many entries as there are marks: a handful.
 CREATE INDEX delivery_ending ON delivery (ending_at) WHERE ending_at IS NOT NULL;

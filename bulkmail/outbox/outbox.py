@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from msgspec import structs
+
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Job, Written, check_move
 from bulkmail.model.errors import OutboxError
@@ -39,6 +41,7 @@ from bulkmail.outbox.jobs import Ids
 from bulkmail.outbox.lock import Lock, refuse_network
 from bulkmail.outbox.lookup import suppress
 from bulkmail.outbox.run_header import Header, RunningTally, count_rows, read_header
+from bulkmail.outbox.run_info import RunInfo, written
 from bulkmail.outbox.settling import Settler, dated, doubts, move_all, settle_found
 from bulkmail.outbox.sqlite_file import check_values, noticing_damage
 from bulkmail.outbox.turns import Overlay
@@ -60,8 +63,8 @@ class Outbox:
     the system's words; what was committed before stays.  A call that writes is durable when it returns, as far as
     `durability` says; with `Durability.POWER` it waits for the disk.
 
-    `path` is None in memory.  `campaign` is None for ready-made messages.  `settings` are the caller's own notes, kept
-    by `set_setting()`.  `newly_in_doubt` is how many deliveries this opening found marked by a crash.  `store` is for
+    `path` is None in memory.  `campaign` is None for ready-made messages.  `info` is what it notes of the run,
+    changed by `note()`.  `newly_in_doubt` is how many deliveries this opening found marked by a crash.  `store` is for
     this room's own use.
     """
 
@@ -81,9 +84,9 @@ class Outbox:
             self._deliveries = int(connection.execute("SELECT coalesce(max(id), 0) FROM delivery").fetchone()[0])
         self.run_id: str = self._header.run_id
         self.campaign: Campaign | None = self._header.campaign
-        self.settings: dict[str, str] = dict(self._header.settings)
+        self.info: RunInfo = self._header.info
         self.is_loaded: bool = self._header.loaded_at is not None
-        self.is_rehearsal: bool = self._header.is_rehearsal
+        self.is_rehearsal: bool = self.info.is_rehearsal
         self.started_at: float | None = self._header.started_at  # by an earlier process
 
     @classmethod
@@ -92,7 +95,7 @@ class Outbox:
         path: Path | None,
         *,
         campaign: Campaign | None,
-        settings: Mapping[str, str],
+        info: RunInfo = RunInfo(),  # noqa: B008 - frozen
         durability: Durability = Durability.PROCESS,
         allow_duplicates: bool = False,
         replace: bool = False,
@@ -109,8 +112,7 @@ class Outbox:
                 "INSERT INTO run (id, run_id, created_at, allow_duplicates) VALUES (1, ?, ?, ?)",
                 (secrets.token_hex(10), time.time(), allow_duplicates),
             )
-            pairs = [(storable(key), storable(value)) for key, value in settings.items()]
-            connection.executemany("INSERT INTO setting VALUES (?, ?)", pairs)
+            connection.executemany("INSERT INTO setting VALUES (?, ?)", info.notes().items())
             if campaign:
                 connection.execute("INSERT INTO campaign VALUES (1, ?, ?)", (campaign.fingerprint, content))
 
@@ -137,7 +139,7 @@ class Outbox:
             if outbox.is_loaded:
                 with outbox.store.writing() as connection, noticing_damage(outbox.store.name, "its journal"):
                     check_values(connection, outbox.store.name)
-                    relay = outbox.settings.get("relay", "")
+                    relay = outbox.info.relay
                     outbox.newly_in_doubt = outbox._settler.recover(connection, relay=relay, now=time.time())
         except BaseException:
             outbox._let_go()
@@ -279,14 +281,14 @@ class Outbox:
 
     # Sending ----------------------------------------------------------------------------------------------------------
 
-    def sort_into_lanes(self, lane_of: jobs.LaneOf, *, reads_rows: bool) -> None:
-        """Divides what may still be sent into lanes, each of which can be asked for its jobs; all begin in lane 0.
+    def sort_into_queues(self, queue_of: jobs.QueueOf, *, reads_rows: bool) -> None:
+        """Divides what may still be sent into queues, each of which can be asked for its jobs; all begin in queue 0.
 
-        Without `reads_rows`, which is quicker, `lane_of` receives the forward path alone.
+        Without `reads_rows`, which is quicker, `queue_of` receives the forward path alone.
         """
         self._must_be(loaded=True)
         with self._changing() as connection:
-            jobs.sort_into_lanes(connection, lane_of, reads_rows=reads_rows)
+            jobs.sort_into_queues(connection, queue_of, reads_rows=reads_rows)
 
     def domains(self, limit: int) -> list[str]:
         """At most `limit` domains that are still to be written to, those with most recipients first."""
@@ -303,15 +305,15 @@ class Outbox:
         with self._looking() as connection:
             return jobs.count_wanted(connection, json.dumps(list(wanted)))
 
-    def count_open(self, lane: int, *, wanted: Ids = None) -> int:
-        """How many deliveries of `lane` sending goes on with; `wanted` as in `due()`."""
+    def count_open(self, queue: int, *, wanted: Ids = None) -> int:
+        """How many deliveries of `queue` sending goes on with; `wanted` as in `due()`."""
         with self._looking() as connection:
-            return jobs.count_open(connection, lane, wanted=wanted)
+            return jobs.count_open(connection, queue, wanted=wanted)
 
     def due(
-        self, now: float, *, limit: int, excluding: Collection[int], lane: int = 0, after: int = 0, wanted: Ids = None
+        self, now: float, *, limit: int, excluding: Collection[int], queue: int = 0, after: int = 0, wanted: Ids = None
     ) -> list[Job]:
-        """At most `limit` deliveries of `lane` that may be tried at `now` (wall clock), none marked, none excluded.
+        """At most `limit` deliveries of `queue` that may be tried at `now` (wall clock), none marked, none excluded.
 
         Deferred ones come first, by due time, then pending ones by number, those behind the id `after`.  `wanted` is a
         JSON array of the only ids to return.  A caller excludes a job that it works on until it is settled: being
@@ -321,17 +323,17 @@ class Outbox:
         with self.store.reading() as connection, noticing_damage(self.store.name):
             if claimed := self._settler.claimed(connection):
                 excluding = {*claimed, *excluding}
-            found = jobs.due(connection, now, limit=limit, excluding=excluding, lane=lane, after=after, wanted=wanted)
+            found = jobs.due(connection, now, limit=limit, excluding=excluding, queue=queue, after=after, wanted=wanted)
             self._settler.know(found)
             return found
 
-    def next_due(self, lane: int = 0, *, after: float = 0.0, wanted: Ids = None) -> float | None:
-        """The earliest time after `after` at which something in `lane` is due; None when nothing waits.
+    def next_due(self, queue: int = 0, *, after: float = 0.0, wanted: Ids = None) -> float | None:
+        """The earliest time after `after` at which something in `queue` is due; None when nothing waits.
 
         What the journal of turns holds was never deferred, and so is not asked.
         """
         with self.store.reading() as connection:
-            return jobs.next_due(connection, lane, after, wanted=wanted)
+            return jobs.next_due(connection, queue, after, wanted=wanted)
 
     def planned(self, now: float, *, zone_column: str = "", fallback: str = "") -> Planned:
         """The rows never tried by their planned times; those without a value in `zone_column` count as `fallback`."""
@@ -358,6 +360,12 @@ class Outbox:
         with self.store.lock:
             now = time.time()
             try:
+                if self._has_begun and self.store.is_open:
+                    accepted = self._settler.append(self.store, entries, now=now)
+                    if accepted is not None:
+                        if accepted:
+                            self._running.accepted(accepted)
+                        return
                 with self.store.writing() as connection:
                     if not self._has_begun:
                         connection.execute("UPDATE run SET started_at = coalesce(started_at, ?)", (now,))
@@ -435,11 +443,12 @@ class Outbox:
 
     # The rest ---------------------------------------------------------------------------------------------------------
 
-    def set_setting(self, key: str, value: str) -> None:
-        """Keeps a note of the caller's."""
+    def note(self, **changes: object) -> None:
+        """Changes what `info` says."""
+        changed = structs.replace(self.info, **changes)
         with self.store.lock, self.store.writing() as connection:
-            connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (storable(key), storable(value)))
-            self.settings[key] = value
+            connection.executemany("INSERT OR REPLACE INTO setting VALUES (?, ?)", written(changes).items())
+            self.info = changed
 
     def finish(self, *, ended_at: float | None = None) -> None:
         """Notes the end, by default now, and leaves one plain file; nothing happens while anything is open."""

@@ -28,6 +28,7 @@ from bulkmail.outbox.lock import holder
 from bulkmail.outbox.lookup import FoundDelivery, Try, rows_to, rows_with
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.run_header import MESSAGES_DELIVERY, by_row, has_copies, read_header, read_tally
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.outbox.sqlite_file import Moment, noticing_damage
 from bulkmail.outbox.turns import Overlay, Turns
 
@@ -124,9 +125,9 @@ class OutboxReader:
             header = read_header(connection, opened.name)
         self.run_id: str = header.run_id
         self.campaign: Campaign | None = header.campaign
-        self.settings: dict[str, str] = dict(header.settings)
+        self.info: RunInfo = header.info
         self.is_loaded: bool = header.loaded_at is not None
-        self.is_rehearsal: bool = header.is_rehearsal
+        self.is_rehearsal: bool = header.info.is_rehearsal
         self.created_at: float = header.created_at
         self.started_at: float | None = header.started_at
         self.ended_at: float | None = header.ended_at

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.kept_row import KeptDelivery, KeptPage, KeptRow
 from bulkmail.model.lazy import dataclass
-from bulkmail.outbox.entries import IS_COPY, encode_campaign, storable
+from bulkmail.outbox.entries import IS_COPY, encode_campaign
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.outbox.sqlite_file import make_file, make_folder, statements
 
 PAGE = 5_000  # rows
@@ -21,7 +22,7 @@ _ROWS = """
     FROM row AS r LEFT JOIN part AS p ON p.row = r.number WHERE r.number > ? ORDER BY r.number LIMIT ?
 """
 _DELIVERIES = f"""
-    SELECT d.id, d.row, d.forward_path, {IS_COPY.format("d")}, d.lane, d.status, d.due_at, d.attempts, d.tries,
+    SELECT d.id, d.row, d.forward_path, {IS_COPY.format("d")}, d.queue, d.status, d.due_at, d.attempts, d.tries,
            d.first_at, d.ending_at, d.ending_relay, d.in_doubt_before, d.digest, d.message_id, d.reason
     FROM delivery AS d WHERE d.row BETWEEN ? AND ? ORDER BY d.id
 """  # noqa: S608
@@ -54,7 +55,7 @@ class CopiedRun:
     ended_at: float | None
     allow_duplicates: bool
     campaign: Campaign | None
-    settings: Mapping[str, str]
+    info: RunInfo
 
 
 def pages_of(outbox: Outbox) -> Iterator[KeptPage]:
@@ -78,8 +79,7 @@ def write_copy(path: Path, run: CopiedRun, pages: Iterable[KeptPage]) -> None:
             "INSERT INTO run (id, run_id, created_at, allow_duplicates) VALUES (1, ?, ?, ?)",
             (run.run_id, run.created_at, run.allow_duplicates),
         )
-        pairs = [(storable(key), storable(value)) for key, value in run.settings.items()]
-        connection.executemany("INSERT INTO setting VALUES (?, ?)", pairs)
+        connection.executemany("INSERT INTO setting VALUES (?, ?)", run.info.notes().items())
         if run.campaign is not None:
             content = encode_campaign(run.campaign)
             connection.execute("INSERT INTO campaign VALUES (1, ?, ?)", (run.campaign.fingerprint, content))
@@ -110,7 +110,7 @@ def _add(connection: sqlite3.Connection, page: KeptPage) -> None:
         "INSERT INTO part VALUES (?, ?)", [(row.shares, row.number) for row in page.rows if row.shares]
     )
     connection.executemany(
-        "INSERT INTO delivery (id, row, forward_path, lane, status, due_at, attempts, tries, first_at, ending_at,"
+        "INSERT INTO delivery (id, row, forward_path, queue, status, due_at, attempts, tries, first_at, ending_at,"
         " ending_relay, in_doubt_before, digest, message_id, reason)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [(*each[:3], *each[4:]) for each in page.deliveries],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -13,6 +13,7 @@ from bulkmail.model.campaign import Campaign
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.entries import IS_COPY, STATUS_OF, decode_campaign
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.outbox.settling import Change
 from bulkmail.outbox.sqlite_file import Moment, damaged, noticing_damage
 
@@ -87,10 +88,17 @@ class RunningTally:
         self._has_copies = False
         self._rows = 0
         self._sharing = 0
+        self._accepted: list[int] = []  # deliveries that were pending, not counted yet
 
     def forget(self) -> None:
         """Something changed many rows, or a transaction failed: count again when asked."""
         self._counts = None
+        self._accepted.clear()
+
+    def accepted(self, deliveries: Iterable[int]) -> None:
+        """These, which were pending, are now accepted.  Only after the commit; they are counted when that matters."""
+        if self._counts is not None:
+            self._accepted += deliveries
 
     def tally(self, connection: sqlite3.Connection, *, complete: Callable[[Tally], Tally]) -> Tally:
         """Rows and copies by status, as they are committed.  Reads all of them once, later none.
@@ -102,13 +110,26 @@ class RunningTally:
             read = complete(read_tally(connection))
             self._rows, self._counts = read.rows, (Counter(read.by_status), Counter(read.copies))
             self._sharing = read.sharing
+        self._count_accepted(connection)
         by_status, copies = ({status: n for status, n in counts.items() if n} for counts in self._counts)
         return Tally(self._rows, by_status, copies, self._sharing)
+
+    def _count_accepted(self, connection: sqlite3.Connection) -> None:
+        numbers, self._accepted = self._accepted, []
+        if self._counts is None or not numbers:
+            return
+        of_copies = 0
+        if self._has_copies:
+            of_copies = sum(connection.execute(_IS_COPY, (number,)).fetchone()[0] for number in numbers)
+        for counts, n in zip(self._counts, (len(numbers) - of_copies, of_copies), strict=True):
+            counts[Status.PENDING] -= n
+            counts[Status.ACCEPTED] += n
 
     def moves(self, connection: sqlite3.Connection, changes: Sequence[Change]) -> list[tuple[int, Status, Status]]:
         """What `changes`, made in this order in this transaction, are to be booked as."""
         if self._counts is None:
             return []
+        self._count_accepted(connection)
         if not self._has_copies:
             return [(0, change.before, change.after) for change in changes]
         return [
@@ -130,7 +151,7 @@ class RunningTally:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The run, its campaign (None for ready-made messages) and the caller's notes.  Times are wall-clock seconds.
+    """The run, its campaign (None for ready-made messages) and what is noted of it.  Times are wall-clock seconds.
 
     `loaded_at` is None while rows are missing, `started_at` before the first message, `ended_at` before the end.
     """
@@ -144,20 +165,7 @@ class Header:
     recovered: int
     recovered_at: float | None
     campaign: Campaign | None
-    settings: Mapping[str, str]
-
-    @property
-    def is_rehearsal(self) -> bool:
-        """Whether the run reaches no recipient of its list, whatever its rows say.  Decided once, when it is made."""
-        return is_rehearsal(self.settings)
-
-
-REHEARSAL = "rehearsal"
-
-
-def is_rehearsal(settings: Mapping[str, str]) -> bool:
-    """The same from the settings alone."""
-    return settings.get(REHEARSAL) == "yes"
+    info: RunInfo
 
 
 _RUN = tuple[str, Moment, Moment | None, Moment | None, Moment | None, int, int, Moment | None, int]
@@ -173,13 +181,14 @@ def read_header(connection: sqlite3.Connection, name: str) -> Header:
         raise damaged(name, "it does not say which run it is")
     try:
         msgspec.convert(run, _RUN)
-        settings = dict(connection.execute("SELECT key, value FROM setting"))
-        msgspec.convert(settings, dict[str, str])
     except msgspec.ValidationError as error:
         raise damaged(name, f"what it says of the run cannot be read: {error}") from error
     if run[2] is not None and run[-1] != (rows := count_rows(connection)):
         raise damaged(name, f"it should have {run[-1]:,} rows and has {rows:,}")
     found = connection.execute("SELECT content FROM campaign").fetchone()
+    with noticing_damage(name, "what it says of the run"):
+        notes = msgspec.convert(dict(connection.execute("SELECT key, value FROM setting")), dict[str, str])
+        info = RunInfo.read(notes)
     with noticing_damage(name, "its campaign"):
         campaign = decode_campaign(found[0]) if found else None
     run_id, created_at, loaded_at, started_at, ended_at, allow_duplicates, recovered, recovered_at, _ = run
@@ -193,5 +202,5 @@ def read_header(connection: sqlite3.Connection, name: str) -> Header:
         recovered=recovered,
         recovered_at=recovered_at,
         campaign=campaign,
-        settings=settings,
+        info=info,
     )

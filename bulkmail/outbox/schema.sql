@@ -39,7 +39,7 @@ CREATE TABLE delivery (
     id INTEGER PRIMARY KEY,
     row INTEGER NOT NULL REFERENCES row,
     forward_path TEXT NOT NULL,
-    lane INTEGER NOT NULL DEFAULT 0,    -- the engine's own division of the work; assigned again by each run
+    queue INTEGER NOT NULL DEFAULT 0,    -- the engine's own division of the work; assigned again by each run
     status TEXT NOT NULL,
     due_at REAL,                        -- NULL unless sending goes on with it; 0 is at once
     ending_at REAL,                     -- the mark: since when the end of its message may be on the wire

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 
 import anyio
 
-from bulkmail.model.delivery import EVERYTHING, Claim, Invalidation, Settlement, Written
+from bulkmail.model.delivery import EVERYTHING, Claim, Invalidation, Mark, Settlement, Written
 from bulkmail.model.pace import Durability
 from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.entries import Fold
@@ -43,8 +43,8 @@ class OutboxStore:
     def __init__(self, outbox: Outbox, *, wants: Collection[int] | None = None) -> None:
         self._outbox = outbox
         self._wanted = None if wants is None else json.dumps(sorted(wants))  # as the outbox takes it
-        self._claimed: dict[int, int] = {}  # the lane of each
-        self._after: defaultdict[int, int] = defaultdict(int)  # by lane: what was never tried is behind this id
+        self._claimed: dict[int, int] = {}  # the queue of each
+        self._after: defaultdict[int, int] = defaultdict(int)  # by queue: what was never tried is behind this id
         self._failure: BaseException | None = None
         self._folding: asyncio.TimerHandle | None = None
         self._writer: _DiskThread | None = None
@@ -59,21 +59,21 @@ class OutboxStore:
         """Whether some row goes to more than one address."""
         return self._outbox.has_copies
 
-    def claim(self, lane: int, *, limit: int, now: float) -> Claim:
-        """At most `limit` deliveries of `lane` that may be tried at `now` (wall clock)."""
+    def claim(self, queue: int, *, limit: int, now: float) -> Claim:
+        """At most `limit` deliveries of `queue` that may be tried at `now` (wall clock)."""
         jobs = self._outbox.due(
-            now, limit=limit, excluding=self._claimed, lane=lane, after=self._after[lane], wanted=self._wanted
+            now, limit=limit, excluding=self._claimed, queue=queue, after=self._after[queue], wanted=self._wanted
         )
         if not jobs:
-            due = self._outbox.next_due(lane, after=now, wanted=self._wanted)
+            due = self._outbox.next_due(queue, after=now, wanted=self._wanted)
             return Claim(jobs, math.inf if due is None else due)
-        after = self._after[lane]
+        after = self._after[queue]
         for job in jobs:
             number = job.delivery.id
-            self._claimed[number] = lane
+            self._claimed[number] = queue
             if job.delivery.due_at == 0:
                 after = max(after, number)
-        self._after[lane] = after
+        self._after[queue] = after
         return Claim(jobs)
 
     def give_back(self, ids: Collection[int]) -> None:
@@ -82,21 +82,21 @@ class OutboxStore:
             self._comes_back(number)
 
     def _comes_back(self, number: int) -> None:
-        lane = self._claimed.pop(number, None)
-        if lane is not None:
-            self._after[lane] = min(self._after[lane], number - 1)
+        queue = self._claimed.pop(number, None)
+        if queue is not None:
+            self._after[queue] = min(self._after[queue], number - 1)
 
-    def has_more(self, lane: int, *, besides: Collection[int]) -> bool:
-        """Whether a delivery of `lane` that is neither claimed nor in `besides` may still be tried in this run."""
+    def has_more(self, queue: int, *, besides: Collection[int]) -> bool:
+        """Whether a delivery of `queue` that is neither claimed nor in `besides` may still be tried in this run."""
         excluded = {*besides, *self._claimed}
-        after = self._after[lane]
+        after = self._after[queue]
         return bool(
-            self._outbox.due(math.inf, limit=1, excluding=excluded, lane=lane, after=after, wanted=self._wanted)
+            self._outbox.due(math.inf, limit=1, excluding=excluded, queue=queue, after=after, wanted=self._wanted)
         )
 
-    def count_open(self, lane: int) -> int:
-        """How many deliveries of `lane` sending goes on with."""
-        return self._outbox.count_open(lane, wanted=self._wanted)
+    def count_open(self, queue: int) -> int:
+        """How many deliveries of `queue` sending goes on with."""
+        return self._outbox.count_open(queue, wanted=self._wanted)
 
     def tally(self) -> Tally:
         """Rows by status."""
@@ -115,7 +115,14 @@ class OutboxStore:
         except Exception as error:
             self._failure = error
             raise
-        self._recorded(entries)
+        claimed = self._claimed
+        for entry in entries:
+            if entry.__class__ is Settlement and entry.delivery.status is Status.ACCEPTED:
+                claimed.pop(entry.delivery.id, None)
+            elif entry.__class__ is not Mark:
+                self._recorded((entry,))
+        if self._folding is None:
+            self._fold_soon()
         return EVERYTHING
 
     def _record(self, entries: Sequence[Written | Fold]) -> None:
@@ -131,15 +138,19 @@ class OutboxStore:
     def _recorded(self, entries: Sequence[Written | Fold]) -> None:
         """These are durable: what has an outcome is not claimed any more."""
         for entry in entries:
-            if entry.__class__ is Settlement:
+            if isinstance(entry, Settlement):
                 delivery = entry.delivery
-                if delivery.due_at == 0 and delivery.status is Status.PENDING:
+                if delivery.status is Status.PENDING and delivery.due_at == 0:
                     self._comes_back(delivery.id)
                 else:
                     self._claimed.pop(delivery.id, None)
             elif isinstance(entry, Invalidation):
                 self._claimed.pop(entry.delivery_id, None)
-        if self._folding is None and self._outbox.has_unfolded:
+        if self._folding is None:
+            self._fold_soon()
+
+    def _fold_soon(self) -> None:
+        if self._outbox.has_unfolded:
             self._folding = asyncio.get_running_loop().call_later(FOLDED_AFTER, self._fold)
 
     def _fold(self) -> None:

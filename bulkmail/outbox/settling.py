@@ -26,7 +26,8 @@ from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.tally import Status
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.entries import STATUS_OF, Doubtful, Fold, attempt_columns, storable
-from bulkmail.outbox.turns import FOLD, Accepted, Marked, MarkedAcceptance, Released, Turns
+from bulkmail.outbox.sqlite_file import OutboxFile, explained
+from bulkmail.outbox.turns import APPEND, FOLD, Accepted, Marked, MarkedAcceptance, Released, Turns, encode_entries
 
 # -- What a person may decide about rows that sending is through with, or should be.
 
@@ -215,6 +216,51 @@ class Settler:
         if self._turns is None:
             self._turns = Turns.read(connection)
         return self._turns
+
+    def append(self, store: OutboxFile, entries: Sequence[Written | Fold], *, now: float) -> Collection[int] | None:
+        """What `write()` does of plain entries that need no fold, in a single statement, which is a transaction.
+
+        Plain are marks of deliveries never tried, and acceptances of those that the journal has marked.  Returns the
+        deliveries accepted; None, and nothing is done, where another entry is among them.  No delivery is named twice.
+        """
+        turns, fresh = self._turns, self._fresh
+        if turns is None or len(turns.outcomes) + len(entries) >= FOLD:
+            return None
+        marks = turns.marks
+        new: list[Marked | Released | Accepted] = []
+        marked: list[Marked] = []
+        outcomes: dict[int, MarkedAcceptance] = {}
+        for entry in entries:
+            if entry.__class__ is Mark:
+                number, message_id = entry.delivery_id, entry.message_id
+                if number not in fresh:
+                    return None
+                if not message_id.isascii():
+                    message_id = storable(message_id)
+                mark = Marked(number, now, entry.first_at, message_id, entry.digest, entry.relay)
+                marked.append(mark)
+                new.append(mark)
+            elif entry.__class__ is Settlement:
+                number = entry.delivery.id
+                if number not in marks or entry.delivery.status is not Status.ACCEPTED:
+                    return None
+                accepted = _accepted(entry.attempt, number)
+                outcomes[number] = MarkedAcceptance(marks[number], accepted)
+                new.append(accepted)
+            else:
+                return None
+        try:
+            store.connection.execute(APPEND, (encode_entries(new),))
+        except sqlite3.Error as error:
+            raise explained(error, store.name) from error
+        for mark in marked:
+            fresh.discard(mark.id)
+            marks[mark.id] = mark
+        for number in outcomes:
+            del marks[number]
+            self._statuses.pop(number, None)
+        turns.outcomes.update(outcomes)
+        return outcomes.keys()
 
     def write(self, connection: sqlite3.Connection, entries: Iterable[Written | Fold], *, now: float) -> list[Change]:
         """All entries, in order.  Raises `OutboxError` for one that may not follow what is stored."""

@@ -107,7 +107,7 @@ def _expected() -> dict[str, frozenset[str]]:
 
 
 APPLICATION_ID = 0x626D6F62  # "bmob", at byte 68 of the file; file(1) and we tell our files from others' by it
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _CACHE_KB = 4096
 # The loop waits while a checkpoint copies pages and syncs twice.  Few, larger ones cost less in all, because a page
 # that was written in many commits is copied once; 16 MB is what a laptop's disk takes in a tenth of a second.

@@ -26,6 +26,9 @@ from bulkmail.outbox.lookup import FoundDelivery
 FOLD = 512
 """Acceptances after which they are folded into the tables."""
 
+APPEND = "INSERT INTO turn (entries) VALUES (?)"
+"""Writes what `encode_entries()` made behind what the table holds."""
+
 _FOLD_ACCEPTED = """
     UPDATE delivery
     SET status = 'accepted', due_at = NULL, ending_at = NULL, attempts = attempts + 1, tries = 1, first_at = ?,
@@ -70,7 +73,7 @@ class Accepted(Struct, frozen=True, array_like=True, tag=2):
 
 Entry = Marked | Released | Accepted
 
-_encode = msgspec.msgpack.Encoder().encode
+encode_entries = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Entry]).decode
 
 
@@ -115,7 +118,7 @@ class Turns:
 
     def append(self, connection: sqlite3.Connection, entries: list[Entry]) -> None:
         """Writes these, which were noted already, behind what the table holds."""
-        connection.execute("INSERT INTO turn (entries) VALUES (?)", (_encode(entries),))
+        connection.execute(APPEND, (encode_entries(entries),))
 
     def fold(self, connection: sqlite3.Connection, *, attempts: int) -> int:
         """Moves the outcomes into the tables; the marks stay.  `attempts` is the last id there; returns the new one.

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
-import msgspec
-
-from bulkmail.model.schedule import Planned, Schedule
+from bulkmail.model.schedule import Planned
 from bulkmail.outbox.outbox_reader import OutboxReader
-from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.report.row_words import iso
-
-SETTING = "schedule"  # a setting of the outbox
-
-
-def schedule_of(settings: Mapping[str, str]) -> Schedule | None:
-    """What the settings of an outbox say; None for a run without planned times."""
-    kept = settings.get(SETTING)
-    return msgspec.json.decode(kept, type=Schedule) if kept else None
 
 
 def planned_in(reader: OutboxReader) -> Planned | None:
     """What is left of the planned times of a run; None for one without, and for a rehearsal, which waits for none."""
-    with noticing_damage(reader.name):
-        schedule = schedule_of(reader.settings)
+    schedule = reader.info.schedule
     if schedule is None or reader.is_rehearsal or not reader.is_loaded:
         return None
     return reader.planned(time.time(), zone_column=schedule.zone_column, fallback=schedule.fallback)

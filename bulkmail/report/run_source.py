@@ -25,7 +25,7 @@ from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, RowRecord, decod
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.outbox.sqlite_file import noticing_damage
 from bulkmail.report.planned import planned_in
-from bulkmail.report.rest import rest_of, stopped_by
+from bulkmail.report.rest import rest_of
 from bulkmail.report.slowdowns import slowdowns_of
 
 _REHEARSALS = frozenset(kind.value for kind in Kind if kind.is_rehearsal)
@@ -64,33 +64,33 @@ class RunFacts:
 
     @classmethod
     def of(cls, reader: OutboxReader, path: Path | None) -> RunFacts:
-        """As the outbox has it, in its settings `name relay relay_kind rehearsal list columns maildir` among others."""
+        """As the outbox has it."""
         with noticing_damage(reader.name):
-            settings = reader.settings
+            info = reader.info
             campaign = reader.campaign.name if reader.campaign else ""
             return cls(
-                name=settings.get("name") or campaign or (path.stem if path else "mailing"),
+                name=info.name or campaign or (path.stem if path else "mailing"),
                 run_id=reader.run_id,
-                relay=settings.get("relay", ""),
-                relays=msgspec.json.decode(settings.get("relays") or "[]", type=tuple[str, ...]),
-                list_name=settings.get("list", ""),
+                relay=info.relay,
+                relays=info.relays,
+                list_name=info.list_name,
                 is_rehearsal=reader.is_rehearsal,
                 # Through a rehearsal's relay, or none, no recipient got anything.
-                redirected_to="" if settings.get("relay_kind") in _REHEARSALS else settings.get("redirect_to", ""),
-                maildir=settings.get("maildir") or _maildir(settings.get("relay", "")),
-                columns=msgspec.json.decode(settings.get("columns") or "[]", type=tuple[str, ...]),
+                redirected_to="" if info.relay_kind in _REHEARSALS else info.redirect_to,
+                maildir=info.maildir or _maildir(info.relay),
+                columns=info.columns,
                 created_at=reader.created_at,
                 started_at=reader.started_at,
                 ended_at=reader.ended_at,
                 process=reader.is_running,
                 path=path,
-                rest=rest_of(settings, time.time()),
-                stopped=stopped_by(settings),
-                slowdowns=slowdowns_of(settings),
-                number=int(settings.get("pass", "1")),
+                rest=rest_of(info, time.time()),
+                stopped=info.stopped,
+                slowdowns=slowdowns_of(info),
+                number=info.number,
                 next_try_at=reader.next_try_at(),
                 planned=planned_in(reader),
-                follows=(reader.campaign.follows, settings.get("follows", ""))
+                follows=(reader.campaign.follows, info.follows)
                 if reader.campaign and reader.campaign.follows
                 else None,
             )

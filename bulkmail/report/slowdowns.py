@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-
-import msgspec
 
 from bulkmail.model.quantities import say_rate
 from bulkmail.model.shaper import MOST_KEPT, Slowdown
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.report.row_words import iso
 from bulkmail.text import count, printable
 
-SETTING = "slowdowns"
 _LONGEST_NAME = 60  # characters
 _LONGEST_WORDS = 200
 _LATEST = 1e11  # wall-clock seconds: the year 5138
 _FASTEST = 1e9  # messages a second
 
 
-def recorded(slowdowns: Iterable[Slowdown]) -> str:
-    """As the setting `slowdowns` of an outbox."""
-    return msgspec.json.encode(list(slowdowns)).decode()
-
-
-def slowdowns_of(settings: Mapping[str, str]) -> tuple[Slowdown, ...]:
-    """What the settings of an outbox say, the most frequent first; nothing where they make no sense."""
-    try:
-        found = msgspec.json.decode(settings.get(SETTING) or "[]", type=tuple[Slowdown, ...])
-    except (
-        msgspec.MsgspecError,
-        RecursionError,
-    ):  # a later version's, or edited: not worth refusing the run for
-        return ()
-    return tuple(filter(_makes_sense, found[:MOST_KEPT]))
+def slowdowns_of(info: RunInfo) -> tuple[Slowdown, ...]:
+    """What an outbox notes, the most frequent first; nothing where it makes no sense."""
+    return tuple(filter(_makes_sense, info.slowdowns[:MOST_KEPT]))
 
 
 def _makes_sense(slowdown: Slowdown) -> bool:

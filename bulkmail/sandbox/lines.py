@@ -20,8 +20,9 @@ class Outgoing(Protocol):
     """A message on its way, which wants to know what it came to."""
 
     message: Message
-    mark: Callable[[Done], None]
-    decided: Callable[[Reply | Fault], None]
+
+    def mark(self, done: Done, /) -> None: ...
+    def decided(self, result: Reply | Fault, /) -> None: ...
 
 
 class NullLine:
@@ -31,7 +32,7 @@ class NullLine:
         """Inside a running event loop, whose time `opened_at` is."""
         self.usable = True
         self.transactions = 0
-        self.goodbye = ""  # no server ends it
+        self.closed_because = ""  # no server ends it
         self.delivers = False
         self.reached_end = False  # whether the last message's fate left our hands: the first byte of a terminator
         self.opened_at = asyncio.get_running_loop().time()

@@ -14,7 +14,7 @@ from bulkmail.smtp.peer_policy import CloseReason, PeerPolicy
 from bulkmail.smtp.protocol import Protocol
 from bulkmail.smtp.replies import SessionRefused
 from bulkmail.smtp.tap import TAP
-from bulkmail.smtp.transaction import Step, Transfer
+from bulkmail.smtp.transaction import Step, Transfer, plain_envelope
 from bulkmail.text import printable
 
 PROBE_PATIENCE = 30.0  # seconds; silence is an answer, too: it means no
@@ -87,7 +87,7 @@ class SmtpConnection(asyncio.BufferedProtocol):
         return not self._protocol.terms.capabilities.sandbox
 
     @property
-    def goodbye(self) -> str:
+    def closed_because(self) -> str:
         """Why it is over, in words for people; empty while it is not."""
         return "" if self._protocol.closed is None else self._protocol.closed.words
 
@@ -105,10 +105,15 @@ class SmtpConnection(asyncio.BufferedProtocol):
         that the server would soon end is left with QUIT.
         """
         protocol = self._protocol
+        policy, terms = protocol.policy, protocol.terms
 
         def sendable() -> Transfer | None:
-            while not protocol.is_worn_out and (transfer := more()) is not None:
-                if (fault := protocol.check(transfer)) is None:
+            while protocol.refusals < policy.bearable_refusals and not protocol.window.is_used_up:  # or it is worn out
+                transfer = more()
+                if transfer is None:
+                    return None
+                transfer.envelope = plain_envelope(transfer.message, terms.capabilities, terms.wishes)
+                if transfer.envelope or (fault := protocol.check(transfer)) is None:
                     return transfer
                 transfer.decided(fault)
             return None
@@ -210,7 +215,7 @@ class SmtpConnection(asyncio.BufferedProtocol):
             if protocol.settled:  # first: what a message came to may be a reason to begin no other
                 self._tell()
             # A transport that is closing drops what it is given: its connection_lost will tell what came of the rest.
-            while not self._is_paused and not transport.is_closing():
+            while not (protocol.is_in_step or self._is_paused or transport.is_closing()):
                 output = protocol.next_output()
                 if output is None:
                     break
@@ -221,8 +226,13 @@ class SmtpConnection(asyncio.BufferedProtocol):
             self._is_advancing = False
         if protocol.settled:
             self._tell()
+        patience = self._patience
         if protocol.closed is None:
-            self._patience.renew()
+            patience.moved_at = self._loop.time()
+            if patience.timer is None:
+                patience.set()
+            if protocol.flight:
+                return
         else:
             self._close()
         if self._idle is not None and not self._idle.done() and (protocol.closed is not None or protocol.is_idle):
@@ -230,8 +240,9 @@ class SmtpConnection(asyncio.BufferedProtocol):
 
     def _tell(self) -> None:
         """The owner of each message that was decided."""
-        while self._protocol.settled:
-            settled, self._protocol.settled = self._protocol.settled, []
+        protocol = self._protocol
+        while protocol.settled:
+            settled, protocol.settled = protocol.settled, []
             for transfer in settled:
                 assert transfer.result is not None  # noqa: S101
                 transfer.decided(transfer.result)
@@ -281,6 +292,8 @@ class SmtpConnection(asyncio.BufferedProtocol):
 class _Patience:
     """How long the server may take for its next step; when it takes longer, the protocol learns it.
 
+    `moved_at` is when something moved last: since then it has the whole time for its next step.
+
     There is one timer, set to the shortest patience of any step and never set back: when it rings it looks for what
     the server was given the time, and is wound again.  So it never rings late, and a message costs no timer.
     """
@@ -291,8 +304,8 @@ class _Patience:
         self._loop = loop
         self._protocol = protocol
         self._advance = advance
-        self._timer: asyncio.TimerHandle | None = None
-        self._moved_at = loop.time()
+        self.timer: asyncio.TimerHandle | None = None
+        self.moved_at = loop.time()
         self._seconds = {
             Step.PROBE: min(timeouts.mail, PROBE_PATIENCE),
             Step.FENCE: min(timeouts.mail, PROBE_PATIENCE),
@@ -306,29 +319,28 @@ class _Patience:
         }
         self._shortest = min(self._seconds.values())
 
-    def renew(self) -> None:
-        """Something moved: the server has the whole time for its next step again."""
-        self._moved_at = self._loop.time()
-        if self._timer is None and not self._protocol.is_idle:
-            self._timer = self._loop.call_at(self._moved_at + self._shortest, self._ring)
+    def set(self) -> None:
+        """Winds the timer, which is not wound, if there is something to wait for."""
+        if not self._protocol.is_idle:
+            self.timer = self._loop.call_at(self.moved_at + self._shortest, self._ring)
 
     def end(self) -> None:
         """Nothing is waited for any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
     def _ring(self) -> None:
-        self._timer = None
+        self.timer = None
         awaited = self._protocol.awaited
         if awaited is None or awaited is Step.QUIT:  # `quit()` watches the time for it
             return
         now, seconds = self._loop.time(), self._seconds[awaited]
-        if now >= self._moved_at + seconds:
+        if now >= self.moved_at + seconds:
             self._protocol.timed_out(seconds)
             self._advance()
         else:
-            self._timer = self._loop.call_at(min(self._moved_at + seconds, now + self._shortest), self._ring)
+            self.timer = self._loop.call_at(min(self.moved_at + seconds, now + self._shortest), self._ring)
 
 
 def _nothing() -> Transfer | None:

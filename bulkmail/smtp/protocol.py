@@ -7,6 +7,7 @@ ahead of the replies commands are written is the mode.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -14,7 +15,7 @@ from itertools import chain
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage, make_acceptance, make_reply
 from bulkmail.model.quantities import say_duration
 from bulkmail.smtp.peer_policy import Closed, CloseReason, DeepWindow, Mode, PeerPolicy, Probing, SessionState, Terms
-from bulkmail.smtp.replies import RawReply, ReplyClass, ReplyError, ReplyParser, match_turn
+from bulkmail.smtp.replies import RawReply, ReplyClass, ReplyError, ReplyParser, is_acceptance, is_go_ahead, is_turn
 from bulkmail.smtp.transaction import (
     CHUNK_END,
     TERMINATOR,
@@ -51,14 +52,17 @@ class Protocol:
 
     The owner of the transport supplies messages through `more`, which is called when the next envelope could be written
     and may return None; reports events (`receive`, `lost` …); then writes what `next_output` gives until that is None
-    or writing is paused; then looks at three answers:
+    or writing is paused; then looks at four answers:
 
+    `is_in_step`: what is expected is a usual turn, or a part of one, and nothing can be written before it has come.
     `mark_wanted`: the envelope of this transfer is written, and its terminator waits for `is_marked`; the owner sets it
     back to None.  `settled`: transfers that have a result; the owner clears it.  `closed`: how the session
     ended, None while more may be written.
 
     More attributes and methods than elsewhere: they are the state of one dialogue and the handlers of one table.
     """
+
+    matches_turns = True  # which no message's way depends on: tests try both
 
     def __init__(self, terms: Terms, policy: PeerPolicy, *, peer: str, secrets: Sequence[str] = ()) -> None:
         """`peer` is what the server is called; `secrets` are what no reply may be shown to repeat.
@@ -71,7 +75,9 @@ class Protocol:
         self.more: Callable[[], Transfer | None] = lambda: None
         self.mark_wanted: Transfer | None = None
         self.settled: list[Transfer] = []
+        self.flight: deque[Transfer] = deque()  # begun and not decided, in order
         self.state = _OPEN
+        self.is_in_step = False
         self.closed: Closed | None = None
         self.begun = 0  # messages
         self.refusals = 0  # of recipients, one after the other
@@ -80,7 +86,6 @@ class Protocol:
         self.mode: Mode = _PIPELINING if self._wants_deep else terms.mode
         self._parser = ReplyParser(secrets)
         self._has_secrets = bool(secrets)
-        self._flight: deque[Transfer] = deque()  # begun and not decided, in order
         self._writing: Transfer | None = None  # begun and not written to its end
         self._waiting: deque[Transfer] = deque()  # given to us, to be begun next
         self._expected: deque[tuple[Step, Transfer | None]] = deque()  # None: a command that belongs to no message
@@ -88,13 +93,12 @@ class Protocol:
         self._has_answered = False
         self._has_carried = False  # a message that was accepted
         self._is_leaving = False  # QUIT follows the last message
-        self._is_in_step = False  # what is expected is a usual turn, or a part of one
         self._last_words = ""  # of a server that ends the session while replies are still to come
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is under way, or waits for its turn."""
-        return not (self._flight or self._expected or self._waiting)
+        return not (self.flight or self._expected or self._waiting)
 
     @property
     def is_worn_out(self) -> bool:
@@ -126,10 +130,15 @@ class Protocol:
 
     def receive(self, data: bytes) -> None:
         """Takes bytes from the server and acts on every reply that they complete.  Never raises."""
-        if self._is_in_step and self._take_turn(data):
-            self._is_in_step = bool(self._expected)  # the second of two parts
-            return
-        self._is_in_step = False
+        if self.is_in_step and self.matches_turns and self.state is not _CLOSED:
+            awaited = len(self._expected)
+            found = is_go_ahead(data) if awaited == 3 else is_turn(data) if awaited == 4 else None
+            if found is None and awaited != 3:
+                found, awaited = is_acceptance(data), 1
+            if found is not None:
+                self._take_turn(found, awaited)
+                return
+        self.is_in_step = False
         try:
             for reply in self._parser.replies(data):
                 if self.state is _CLOSED:
@@ -147,30 +156,28 @@ class Protocol:
         if not self._expected and self._parser.has_partial:
             self._break("said something before it was asked")
 
-    def _take_turn(self, data: bytes) -> bool:
-        """As the table does for each of the plain yeses of a usual turn, if `data` is one; else nothing is done.
+    def _take_turn(self, found: re.Match[bytes], number: int) -> None:
+        """As the table does for each of the plain yeses of a usual turn: this `number` of them was `found`.
 
         Nearly every message of nearly every run goes this way.  What is in step is the end of a message to recipients
         who were all accepted, or the envelope of a message to one, or first the one and then the other.
         """
-        expected = self._expected
-        if self.state is _CLOSED or (found := match_turn(data, len(expected))) is None:
-            return False
-        number, words = found
-        ending = None if words is None else expected.popleft()[1]
-        following = None if number == 1 else expected[0][1]
-        self._has_answered = True
-        if following is not None:
+        expected, self._has_answered = self._expected, True
+        if number != 3:
+            ending = expected.popleft()[1]
+            assert ending is not None  # noqa: S101
+            words = self._parser.cleaned(found[1]) if self._has_secrets else found[1]
+            self.window.was_reset, self._has_carried, self.refusals = False, True, 0
+            self.flight.remove(ending)
+            ending.result = make_acceptance(words)
+            self.settled.append(ending)
+        if number > 1:
+            following = expected[0][1]
+            assert following is not None  # noqa: S101
             expected.clear()
             following.answered = following.accepted = 1
-            following.may_go_on = True
-            following.stage = _AT_BODY
-        if words is not None and ending is not None:
-            self.window.was_reset, self._has_carried = False, True
-            if self._has_secrets:
-                words = self._parser.cleaned(words)
-            self._decide(ending, make_acceptance(words))
-        return True
+            following.may_go_on, following.stage = True, _AT_BODY
+        self.is_in_step = bool(expected)  # the second of two parts
 
     # How it ends.
 
@@ -179,12 +186,12 @@ class Protocol:
         if self.closed is not None:
             return
         why = CloseReason.LOST
-        if self.refusals > 1 and (self._flight or self._last_words):  # one that was idle ended for another reason
+        if self.refusals > 1 and (self.flight or self._last_words):  # one that was idle ended for another reason
             why = CloseReason.DISMISSED
         if self._last_words and self.state is not _GOING_ON:
             # It said that it would take no more and kept to it: what it did not answer it did not take.  Unless it had
             # begun to answer: by LMTP the others of that message may have theirs.
-            for transfer in self._flight:
+            for transfer in self.flight:
                 if transfer.has_no_end:
                     transfer.stage = _AT_MAIL
             self._close(why, f"ended the session: {self._last_words}")
@@ -221,8 +228,8 @@ class Protocol:
         self.state, self.closed = _CLOSED, Closed(why, words, self.mode, self.refusals)
         self._expected.clear()
         self._writing = None
-        while self._flight:
-            transfer = self._flight.popleft()
+        while self.flight:
+            transfer = self.flight.popleft()
             was_taken = transfer.stage is _AT_END and transfer.accepted  # by a server that had refused MAIL
             refusal = None if was_taken else transfer.refusal
             transfer.decide(refusal or Fault(transfer.stage, kind, words))
@@ -237,7 +244,7 @@ class Protocol:
         step = self.awaited
         if step is not None and step is not _BODY:
             return f"before it answered {step.words}"
-        return "in the middle of the message" if self._flight else "between two messages"
+        return "in the middle of the message" if self.flight else "between two messages"
 
     @property
     def _may_learn_more(self) -> bool:
@@ -286,17 +293,17 @@ class Protocol:
 
     def _begin(self) -> bytes | None:
         """The envelope of another message, if one may be begun and there is one."""
-        if len(self._flight) >= self._limit() or (self._expected and not self._flight):
+        if len(self.flight) >= self._limit() or (self._expected and not self.flight):
             return None
         may_change = self._wants_deep and self.policy.trial in (Probing.UNTRIED, Probing.PASSED)
-        if may_change and self._flight:  # only between two messages
+        if may_change and self.flight:  # only between two messages
             return None
         if self._waiting:
             transfer: Transfer | None = self._waiting.popleft()
         else:
-            transfer = None if self._is_leaving and self._flight else self.more()
+            transfer = None if self._is_leaving and self.flight else self.more()
         if transfer is None:
-            if self._flight or not self._is_leaving:
+            if self.flight or not self._is_leaving:
                 return None
             self._is_leaving = False
             self._expected.append((_QUIT, None))
@@ -311,15 +318,15 @@ class Protocol:
             if self.policy.may_go_deep(self.terms.capabilities):
                 self.mode = _DEEP
         # RFC 3030 leaves open what becomes of a transaction whose chunk was refused; RFC 5321 does not for DATA.
-        is_certain = not (self._needs_reset or (self.mode.is_chunked and self._flight))
+        is_certain = not (self._needs_reset or (self.mode.is_chunked and self.flight))
         self.begun += 1
-        transfer.is_ahead = bool(self._flight)
-        self._flight.append(transfer)
+        transfer.is_ahead = bool(self.flight)
+        self.flight.append(transfer)
         self._writing = transfer
         if transfer.envelope and is_certain and self.mode is _PIPELINING:
             transfer.is_mark_asked = True
             self.mark_wanted = transfer
-            self._is_in_step = not self._expected
+            self.is_in_step = not self._expected
             self._expected += ((_MAIL, transfer), (_RCPT, transfer), (_DATA, transfer))
             return transfer.envelope
         terms = self.terms
@@ -330,7 +337,7 @@ class Protocol:
             *(() if self.mode.is_chunked else _LAST),
         )
         transfer.may_go_on = self.mode is _DEEP
-        self._needs_reset = self._is_in_step = False
+        self._needs_reset = self.is_in_step = False
         envelope = self._envelope(transfer)
         if self.mode is not _DEEP or transfer.message.size_bytes > _SMALL:
             return envelope
@@ -381,9 +388,9 @@ class Protocol:
         is_plain = self.mode is _PIPELINING and len(self._expected) == 1 and not is_void
         following = self._begin()
         if following is None:
-            self._is_in_step = is_plain
+            self.is_in_step = is_plain
             return ending
-        self._is_in_step = is_plain and len(self._expected) == 4
+        self.is_in_step = is_plain and len(self._expected) == 4
         return ending + following
 
     # What a reply means.
@@ -547,10 +554,10 @@ class Protocol:
 
     def _decide(self, transfer: Transfer, result: Reply | Fault | None) -> None:
         assert result is not None  # noqa: S101
-        if self._flight[0] is transfer:
-            self._flight.popleft()
+        if self.flight[0] is transfer:
+            self.flight.popleft()
         else:
-            self._flight.remove(transfer)
+            self.flight.remove(transfer)
         if self._writing is transfer and transfer.pieces is None:
             self._writing = None
         transfer.decide(result)
@@ -565,7 +572,7 @@ class Protocol:
         if not transfer.was_out_of_turn:
             self._decide(transfer, transfer.refusal)
             return
-        self._flight.remove(transfer)
+        self.flight.remove(transfer)
         if self._writing is transfer:
             self._writing = None
         self.policy.refused_ahead(self.peer, str(transfer.refusal))

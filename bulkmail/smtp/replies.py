@@ -23,12 +23,12 @@ LONGEST_REPLY = 32_768  # bytes, all lines of a reply together: several times th
 
 _TOO_LONG = f"sent a reply of more than {LONGEST_REPLY:,} bytes"
 
-# The usual turn, whole or in its two parts: the end of a message is accepted, and the envelope of the next.
+# The usual turn, whole or in its two parts: the end of a message is accepted, with a text; the envelope of the next.
 _ACCEPTED = rb"250 ([^\r\n]*)\r\n"
 _GO_AHEAD = rb"250 [^\r\n]*\r\n250 [^\r\n]*\r\n354[ ][^\r\n]*\r\n"
-_is_turn = re.compile(_ACCEPTED + _GO_AHEAD).fullmatch
-_is_acceptance = re.compile(_ACCEPTED).fullmatch
-_is_go_ahead = re.compile(_GO_AHEAD).fullmatch
+is_turn = re.compile(_ACCEPTED + _GO_AHEAD).fullmatch
+is_acceptance = re.compile(_ACCEPTED).fullmatch
+is_go_ahead = re.compile(_GO_AHEAD).fullmatch
 
 _CODES = {str(code).encode(): code for code in range(200, 600)}
 _SHORTEST_SECRET = 6  # characters; a shorter one would turn words of the reply into stars
@@ -139,18 +139,6 @@ class ReplyParser:
         except _NoReplyLine as error:
             raise ReplyError(f"sent {_quoted(line, self._secrets)} {error}") from None
         return (reply.without(self._secrets) if self._secrets else reply), is_last
-
-
-def match_turn(data: bytes, awaited: int) -> tuple[int, bytes | None] | None:
-    """How many of the `awaited` replies of a usual turn `data` is, and the text of the acceptance that leads it.
-
-    The whole turn of four, the three to an envelope, or the one to an end; None for anything else.
-    """
-    if awaited == 4 and (found := _is_turn(data)) is not None:
-        return 4, found[1]
-    if awaited == 3:
-        return None if _is_go_ahead(data) is None else (3, None)
-    return None if (found := _is_acceptance(data)) is None else (1, found[1])
 
 
 class _NoReplyLine(Exception):

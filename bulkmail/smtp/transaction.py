@@ -8,6 +8,7 @@ from enum import Enum
 from hashlib import blake2b
 from itertools import chain
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from bulkmail.model.delivery import Message
@@ -77,7 +78,7 @@ def plain_envelope(message: Message, capabilities: Capabilities, wishes: Wishes)
         return b""
     if (limit := capabilities.size_limit) is None:
         return f"MAIL FROM:<{reverse}>\r\nRCPT TO:<{forward}>\r\nDATA\r\n".encode()
-    size = message.size_bytes
+    size = sum(map(len, message.buffers))  # `message.size_bytes`, without another call a message
     if limit and size > limit:
         return b""
     return f"MAIL FROM:<{reverse}> SIZE={size}\r\nRCPT TO:<{forward}>\r\nDATA\r\n".encode()
@@ -321,7 +322,8 @@ def _unheard(result: Reply | Fault) -> None:
     """The owner looks at `result` itself."""
 
 
-class Transfer:
+# A Struct: one is made for every message, and making it takes a tenth of the time.
+class Transfer(Struct, eq=False):
     """One message on its way over one session.
 
     `mark(done)` is called when the envelope is written; the terminator waits until `done(None)` was called.
@@ -336,54 +338,48 @@ class Transfer:
     It has more attributes than other classes because each is one fact of the same dialogue, set by one reply or write.
     """
 
-    __slots__ = (
-        "accepted",
-        "answered",
-        "decided",
-        "envelope",
-        "is_ahead",
-        "is_barred",
-        "is_mark_asked",
-        "is_marked",
-        "is_written",
-        "mark",
-        "may_go_on",
-        "message",
-        "own",
-        "paths",
-        "pieces",
-        "refusal",
-        "refused",
-        "result",
-        "stage",
-        "to_write",
-    )
+    message: Message
+    on_mark: Mark = _granted
+    on_decided: Decided = _unheard
+    envelope: bytes = b""
+    is_marked: bool = False  # its mark is durable: its terminator may be written
+    is_mark_asked: bool = False
+    is_ahead: bool = False  # its envelope was written before the message in front of it was decided
+    result: Reply | Fault | None = None
+    stage: Stage = Stage.MAIL
+    to_write: tuple[tuple[Step, bytes], ...] = ()  # of the envelope, the commands
+    pieces: Iterator[bytes | memoryview] | None = None  # of the content, once it has begun
+    answered: int = 0  # forward paths whose RCPT was answered
+    accepted: int = 0  # … with a 2xx
+    refused: int = 0  # … with a reason of their own
+    may_go_on: bool = False  # with the content
+    is_written: bool = False  # all but its terminator
+    is_barred: bool = False  # refused before anything could be said of a recipient
+    own: dict[int, Reply | Fault] = {}  # each Struct gets one of its own
+    refusal: Reply | Fault | None = None
 
-    def __init__(self, message: Message, mark: Mark = _granted, decided: Decided = _unheard) -> None:
-        self.message = message
-        self.mark = mark
-        self.decided = decided
-        self.paths = message.envelope.forward_paths
-        self.envelope = b""
-        self.is_marked = False  # its mark is durable: its terminator may be written
-        self.is_mark_asked = False
-        self.is_ahead = False  # its envelope was written before the message in front of it was decided
-        self.result: Reply | Fault | None = None
-        self.begin()
+    def mark(self, done: Done) -> None:
+        """Asks for the durable note that the end of this message is about to be written."""
+        self.on_mark(done)
+
+    def decided(self, result: Reply | Fault) -> None:
+        """Hears what it came to."""
+        self.on_decided(result)
 
     def begin(self) -> None:
-        """As if nothing of it had been written: for the first time, or after the server would not hear it."""
-        self.stage = Stage.MAIL
-        self.to_write: tuple[tuple[Step, bytes], ...] = ()  # of the envelope, the commands
-        self.pieces: Iterator[bytes | memoryview] | None = None  # of the content, once it has begun
-        self.answered = 0  # forward paths whose RCPT was answered
-        self.accepted = 0  # … with a 2xx
-        self.refused = 0  # … with a reason of their own
-        self.may_go_on = False  # with the content
-        self.is_written = False  # all but its terminator
-        self.is_barred = False  # refused before anything could be said of a recipient
-        self.own: dict[int, Reply | Fault] = {}
-        self.refusal: Reply | Fault | None = None
+        """As if nothing of it had been written, after the server would not hear it."""
+        self.stage, self.to_write, self.pieces = Stage.MAIL, (), None
+        self.answered = self.accepted = self.refused = 0
+        self.may_go_on = self.is_written = self.is_barred = False
+        self.own, self.refusal = {}, None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.message.envelope!r}, {self.stage.value})"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All forward paths, in the order of their RCPT commands."""
+        return self.message.envelope.forward_paths
 
     @property
     def is_void(self) -> bool:

@@ -124,7 +124,7 @@ class ScriptedRelay:
                 lambda: ScriptedConnection(self._begin), self._socket_path
             )
             return self
-        listener = socket.socket()
+        listener = socket.socket(proto=socket.IPPROTO_TCP)  # named, or asyncio would leave Nagle’s algorithm on
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if self._receive_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)

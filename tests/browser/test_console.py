@@ -14,6 +14,7 @@ from bulkmail.cli.init import make_campaign
 from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.run_info import RunInfo
 from tests.browser.conftest import Opened
 from tests.console.processes import Console, run_console
 from tests.outbox.making import LOST, OK, UNKNOWN
@@ -43,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = root / "spring" / "runs"
     runs.mkdir()
     with Outbox.create(
-        runs / "spring.outbox", campaign=None, settings={"name": "spring", "relay": HARM, "list": LONG}
+        runs / "spring.outbox", campaign=None, info=RunInfo(name="spring", relay=HARM, list_name=LONG)
     ) as outbox:
         fill_outbox(outbox, [OK, UNKNOWN, LOST, None, *[OK] * 40], bad=[HARM, RIGHT_TO_LEFT])
     return root
@@ -288,7 +289,7 @@ def test_messages_in_doubt_are_decided_one_by_one(visit: Visit, elsewhere: Path,
     make_campaign("newsletter", elsewhere / name)
     file = elsewhere / name / "runs" / f"{name}.outbox"
     file.parent.mkdir()
-    with Outbox.create(file, campaign=None, settings={"name": name}) as outbox:
+    with Outbox.create(file, campaign=None, info=RunInfo(name=name)) as outbox:
         fill_outbox(outbox, [LOST, OK, LOST, LOST])
     page = visit(empty, width=360, scripts=scripts).page
     page.get_by_role("link", name="3 in doubt").click()

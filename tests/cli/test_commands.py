@@ -26,7 +26,6 @@ from bulkmail.cli.running import password_prompt
 from bulkmail.model.outcome import Reply, Stage
 from bulkmail.model.shaper import Slowdown
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.report.slowdowns import recorded
 from bulkmail.settings.settings import load
 from tests.report.making import STARTED, fill_outbox
 
@@ -545,7 +544,7 @@ def test_status_takes_the_latest_run_here(rehearsed: Path, monkeypatch: pytest.M
 def test_status_of_a_run_that_is_under_way_names_the_process(shop: Path) -> None:
     settings = load("shop")
     Path("shop/runs").mkdir()
-    outbox = Outbox.create(Path("shop/runs/shop.outbox"), campaign=settings.campaign, settings={})
+    outbox = Outbox.create(Path("shop/runs/shop.outbox"), campaign=settings.campaign)
     try:
         assert "The list has not been read completely yet." in run("status", "shop").output
         outbox.finish_loading()
@@ -565,7 +564,7 @@ def test_status_of_a_run_that_was_cut_off_says_how_to_go_on(shop: Path) -> None:
 
 
 def test_status_says_when_what_was_deferred_is_tried_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outbox = Outbox.create(Path("late.outbox"), campaign=None, settings={})
+    outbox = Outbox.create(Path("late.outbox"), campaign=None)
     try:
         fill_outbox(outbox, [Reply(Stage.RCPT, 451, "4.3.0", "later")])
     finally:
@@ -611,7 +610,7 @@ def make_slowed(shop: Path, number: int) -> Path:
         for n in range(number)
     ]
     with Outbox.open(path) as outbox:
-        outbox.set_setting("slowdowns", recorded(found))
+        outbox.note(slowdowns=tuple(found))
     return path
 
 
@@ -635,9 +634,9 @@ def test_status_as_json_is_the_head_of_the_report(shop: Path) -> None:
 def test_status_of_a_run_that_never_began_says_so(shop: Path) -> None:
     Path("shop/runs").mkdir()
     path = Path("shop/runs/shop.outbox")
-    Outbox.create(path, campaign=load("shop").campaign, settings={}).close()
+    Outbox.create(path, campaign=load("shop").campaign).close()
     assert "The list was never read completely.\n" in run("status", "shop").output
-    outbox = Outbox.create(path, campaign=load("shop").campaign, settings={}, replace=True)
+    outbox = Outbox.create(path, campaign=load("shop").campaign, replace=True)
     outbox.finish_loading()
     outbox.close()
     assert "Nothing has been sent yet.\n" in run("status", "shop").output

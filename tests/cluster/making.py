@@ -19,16 +19,16 @@ def make_campaign(name: str = "spring", *, canary: int = 0) -> NewCampaign:
 
 
 def make_pages(
-    recipients: Iterable[Recipient], *, lane_of: Mapping[int, int] | None = None, most: int = PAGE
+    recipients: Iterable[Recipient], *, queue_of: Mapping[int, int] | None = None, most: int = PAGE
 ) -> Iterator[KeptPage]:
-    """A page for each `most` recipients, all pending; `lane_of` by the number of the row."""
+    """A page for each `most` recipients, all pending; `queue_of` by the number of the row."""
     page = KeptPage([], [], [])
     for number, each in enumerate(recipients, 1):
         place = each.place
         page.rows.append(
             KeptRow(number, place.file, place.line, each.address.wire, each.name, json.dumps(dict(each.fields)))
         )
-        page.deliveries.append(KeptDelivery(number, number, each.address.wire, False, (lane_of or {}).get(number, 0)))
+        page.deliveries.append(KeptDelivery(number, number, each.address.wire, False, (queue_of or {}).get(number, 0)))
         if len(page.rows) == most:
             yield page
             page = KeptPage([], [], [])

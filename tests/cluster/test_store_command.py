@@ -87,11 +87,11 @@ async def test_two_administrators_at_once_make_one_store(postgresql: Database) -
 async def test_campaign_is_loaded_whole_or_not_at_all(database: str) -> None:
     connection = await connect(database)
     rows = [make_recipient(number) for number in range(1, 4_001)]
-    lanes = {number: number % 3 for number in range(1, 4_001)}
-    await load(connection, database, make_campaign(canary=20), make_pages(rows, lane_of=lanes, most=2_000))
+    queues = {number: number % 3 for number in range(1, 4_001)}
+    await load(connection, database, make_campaign(canary=20), make_pages(rows, queue_of=queues, most=2_000))
     shards = await connection.fetch(
         "SELECT s.id, s.is_canary, d.id AS delivery FROM shard s JOIN delivery d ON d.campaign = s.campaign"
-        " AND d.lane = s.lane AND d.id BETWEEN s.first_id AND s.last_id ORDER BY d.id"
+        " AND d.queue = s.queue AND d.id BETWEEN s.first_id AND s.last_id ORDER BY d.id"
     )
     assert [shard["delivery"] for shard in shards] == list(range(1, 4_001)), "each delivery is in one shard"
     assert max(Counter(shard["id"] for shard in shards).values()) == 500

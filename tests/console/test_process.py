@@ -50,21 +50,42 @@ def wait_until_over(outbox: Path, rows: int, seconds: float = 90) -> None:
     assert len(kept) == len(recipients) == rows
 
 
-@pytest.mark.parametrize("end", ["kill", "interrupt"])
+@pytest.mark.parametrize("end", ["kill", "interrupt", "full disk"])
 def test_run_goes_on_when_the_console_ends(root: Path, tmp_path: Path, end: str, rng: random.Random) -> None:
     write_list(root / "spring" / "people.csv", ROWS)
+    if end == "full disk":  # what the command prints has no room
+        (root / "spring" / "runs").mkdir()
+        (root / "spring" / "runs" / "spring.console.log").symlink_to("/dev/full")
     with run_console(root, tmp_path / "state") as console:
         outbox = begin(console, root)
         time.sleep(rng.uniform(0, 0.3))
         if end == "kill":
             console.kill()
-        else:
+        elif end == "interrupt":
             assert console.interrupt() == 0
         wait_until_over(outbox, ROWS)
     with run_console(root, tmp_path / "state") as again:
         page = again.ask("GET", "/")[2]
         assert f"{ROWS:,} of {ROWS:,} accepted" in page
         assert again.token == console.token  # tabs go on working
+
+
+def test_run_stops_at_the_button(root: Path, tmp_path: Path) -> None:
+    write_list(root / "spring" / "people.csv", 20_000)
+    with run_console(root, tmp_path / "state") as console:
+        outbox, deadline = begin(console, root), time.monotonic() + 60
+        run = re.findall(r'href="(/r/[^"/]+)"', console.ask("GET", "/")[2])[0]
+        while "Stop now" not in console.ask("GET", run)[2]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert console.ask("POST", f"{run}/stop")[0] == 303
+        page = console.ask("GET", run)[2]
+        while "Stop now" in page:
+            assert time.monotonic() < deadline
+            page = console.ask("GET", run)[2]
+        assert "Go on with" in page
+        with OutboxReader.open(outbox) as reader:
+            assert 0 < reader.tally().open < 20_000
 
 
 def test_run_begun_elsewhere_is_seen_within_two_seconds(root: Path, tmp_path: Path) -> None:

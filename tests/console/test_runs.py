@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from bulkmail.cli.reconcile import rows_of
+from bulkmail.console import run_pages
 from bulkmail.console.commands import Commands
+from bulkmail.console.doubt_pages import spelled
 from bulkmail.console.run_view import WORDS
 from bulkmail.model.outcome import Fault, Reply, Stage
 from bulkmail.model.suppression import SuppressionReason
 from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.suppression.file import SqliteSuppressions
 from bulkmail.suppression.ports import Addition
 from tests.console.asking import Asker
@@ -32,7 +38,7 @@ def outbox(root: Path) -> Path:
     path = root / "spring" / "runs" / "spring.outbox"
     path.parent.mkdir()
     events: Sequence[Reply | Fault | None] = [OK, UNKNOWN, HOSTILE, RETRY, LOST, None, *[OK] * 150]
-    with Outbox.create(path, campaign=None, settings={"name": "spring", "relay": HARM, "list": "people.csv"}) as made:
+    with Outbox.create(path, campaign=None, info=RunInfo(name="spring", relay=HARM, list_name="people.csv")) as made:
         fill_outbox(made, events, bad=[HARM])
     return path
 
@@ -209,3 +215,55 @@ async def test_damaged_outbox_is_reported_and_spoils_no_other(console: Asker, ou
 
 def test_every_status_of_a_row_has_a_word() -> None:
     assert set(WORDS) == set(Status)
+
+
+async def test_button_that_is_pressed_twice_starts_one_command(
+    console: Asker, outbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two tabs, or two presses before the first was answered."""
+    started = []
+    real = Commands._start
+
+    def note(self: Commands, words: Sequence[str], *options: object) -> object:
+        started.append(words[0])
+        time.sleep(0.2)  # while the other asks
+        return real(self, ["check", "--help"], *options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Commands, "_start", note)
+    run = await run_of(console)
+    answers = await asyncio.gather(*(console.post(f"{run}/resume") for _ in range(3)))
+    assert started == ["resume"]
+    assert {answer.status for answer in answers} <= {303, 409}
+    assert 303 in {answer.status for answer in answers}
+
+
+async def test_streams_beyond_the_limit_are_told_to_ask_later(
+    console: Asker, outbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_pages, "MOST_STREAMS", 0)
+    answer = await console.get(f"{await run_of(console)}/events")
+    assert "event: full" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"), [([], ""), ([3], "3"), ([3, 7, 40, 41, 42], "3,7,40-42"), ([1, 2, 4, 5], "1-2,4-5")]
+)
+def test_rows_are_spelled_as_the_command_reads_them(rows: list[int], text: str) -> None:
+    assert spelled(rows) == text
+    assert [row for each in (rows_of(text) if text else []) for row in each] == rows
+
+
+async def test_log_that_was_uploaded_is_what_the_command_reads(
+    console: Asker, outbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got = []
+    real = Commands._start
+
+    def note(self: Commands, words: Sequence[str], *options: object) -> object:
+        got.append((list(words), os.pread(options[-1], 100, 0)))  # type: ignore[arg-type]
+        return real(self, ["check", "--help"], *options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Commands, "_start", note)
+    answer = await console.upload(f"{await run_of(console)}/log", "mail.log", b"postfix said", {})
+    assert answer.target.startswith("/j/")
+    assert got == [(["reconcile", "spring/runs/spring.outbox", "--log", "-"], b"postfix said")]

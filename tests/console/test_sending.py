@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.console.asking import TOKEN, Asker
 from tests.console.test_writing import campaign_of
+from tests.e2e.commands import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -146,3 +148,41 @@ async def test_sample_is_a_number(console: Asker) -> None:
     spring = await campaign_of(console)
     for sample in ("x", "-1", "0", "1; id", "--relay"):
         assert (await console.post(f"{spring}/rehearse", {"sample": sample})).status == 400
+
+
+async def test_message_written_here_and_sent_from_a_terminal_is_the_same_to_the_byte(
+    console: Asker, root: Path, newsletter: Path
+) -> None:
+    """As one that was written in an editor; the settings differ in the line that was changed."""
+    words = "Dear {{ name }},\r\n\r\nthe tulips — at last — are here.\r\n"
+    made = (await console.post("/campaigns", {"name": "here", "from": "kind:newsletter"})).target.partition("?")[0]
+    uploaded = await console.upload(
+        f"{made}/list", "all.csv", LIST, {"digest": (await console.get(made)).field("digest")}
+    )
+    assert uploaded.status == 303
+    fields = {"digest": (await console.get(made)).field("digest"), "subject": "Tulips, {{ name }}", "body-text": words}
+    assert (await console.post(f"{made}/save", fields)).status == 303
+
+    shutil.copytree(newsletter, root / "there")
+    file = root / "there" / "campaign.toml"
+    before = file.read_text()
+    subject = re.findall(r"^subject = .*$", before, re.M)[0]
+    file.write_text(before.replace(subject, 'subject = "Tulips, {{ name }}"').replace('"people.csv"', '"all.csv"'))
+    (root / "there" / "message.txt").write_bytes(words.replace("\r\n", "\n").encode())
+    (root / "there" / "all.csv").write_bytes(LIST)
+    for name in ("campaign.toml", "message.txt", "message.html", "all.csv"):
+        assert (root / "here" / name).read_bytes() == (root / "there" / name).read_bytes(), name
+
+    messages = []
+    for folder in ("here", "there"):
+        assert (await run("send", folder, "--relay", "sandbox:", cwd=root)).code == 0
+        kept = (root / folder / "runs").glob("*.inbox/new/*")
+        messages.append(sorted(_NEW_EACH_TIME.sub(b"", path.read_bytes()) for path in kept))
+    assert len(messages[0]) == 2
+    assert messages[0] == messages[1]
+
+
+LIST = "email,name,city\nann@example.org,Ann,Bern\nbj@example.org,Bjørn,Odense\n".encode()
+_NEW_EACH_TIME = re.compile(
+    rb"(?m)^(Date|Message-ID|Received|Content-Type: multipart.*|--[^\n]*)[^\n]*\n([ \t][^\n]*\n)*"
+)

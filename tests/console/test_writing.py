@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import tomllib
 from pathlib import Path
@@ -82,6 +83,17 @@ async def test_change_on_disk_shows_both_versions(console: Asker, root: Path) ->
     assert "By a colleague" in answer.text
     assert "By me" in answer.text
     assert (root / "spring" / "message.txt").read_text() == "By a colleague\n"
+
+
+async def test_of_two_tabs_that_save_at_once_one_is_told(console: Asker, root: Path) -> None:
+    spring = await campaign_of(console)
+    digest = (await console.get(spring)).field("digest")
+    answers = await asyncio.gather(
+        *(console.post(f"{spring}/save", {"digest": digest, "body-text": f"By tab {tab}"}) for tab in range(5))
+    )
+    assert sorted(answer.status for answer in answers) == [303, 409, 409, 409, 409]
+    saved = next(tab for tab, answer in enumerate(answers) if answer.status == 303)
+    assert (root / "spring" / "message.txt").read_text() == f"By tab {saved}"
 
 
 async def test_preview_shows_the_draft_and_saves_nothing(console: Asker, root: Path) -> None:

@@ -82,8 +82,9 @@ def test_guide_names_every_setting():
 
 
 def test_one_minute_of_the_readme_is_made_of_commands_that_exist():
-    for line in re.findall(r"^bulkmail (\w+)", README, re.MULTILINE):
-        assert line in COMMANDS
+    named = set(re.findall(r"^bulkmail (\w+)", README, re.MULTILINE))
+    assert named
+    assert not named - set(COMMANDS)
 
 
 @pytest.mark.timeout(60)

@@ -40,7 +40,9 @@ each_page = pytest.mark.parametrize("page", MESSAGES, ids=[str(path.relative_to(
 def files_of(campaign: Path) -> list[Path]:
     """What belongs to a campaign; not what a rehearsal left in the checkout."""
     found = [path for path in campaign.rglob("*") if path.is_file()]
-    return [path for path in found if "runs" not in path.relative_to(campaign).parts]
+    kept = [path for path in found if "runs" not in path.relative_to(campaign).parts]
+    assert kept, campaign
+    return kept
 
 
 @pytest.fixture

@@ -150,7 +150,9 @@ def test_tutorial_is_what_happens(tmp_path: Path) -> None:
     shop = Shop(tmp_path / "shop")
     shop.folder.mkdir()
     try:
-        for block in _BLOCK.finditer(TUTORIAL.read_text(encoding="utf-8")):
+        blocks = list(_BLOCK.finditer(TUTORIAL.read_text(encoding="utf-8")))
+        assert len(blocks) > 10
+        for block in blocks:
             language, about, body = block["language"], block["about"], block["body"]
             if language != "console" and about:
                 write(shop.folder / about, body, is_change=language == "diff")

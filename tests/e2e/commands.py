@@ -23,7 +23,10 @@ def environment(**more: str) -> dict[str, str]:
     """This process's, without what its user has set for bulkmail, and with the ledgers of the test that runs it."""
     ours = "BULKMAIL_STATE_DIR"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("BULKMAIL_") or name == ours}
-    return {**kept, "PYTHONPATH": str(Path(__file__).parents[2]), **more}
+    paths = [Path(__file__).parents[2]]
+    if "TESTED_CORE" in os.environ:  # by which processes of these tests are put into a setting of the core
+        paths.append(Path(__file__).parents[1] / "faults" / "way")
+    return {**kept, "PYTHONPATH": os.pathsep.join(map(str, paths)), **more}
 
 
 async def start(

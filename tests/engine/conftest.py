@@ -31,7 +31,7 @@ def compose(job: Job, first_at: float) -> Message:
 @pytest.fixture
 def outbox() -> Iterator[Outbox]:
     """Empty, in memory; loaded by `people`."""
-    with Outbox.create(None, campaign=None, settings={}) as box:
+    with Outbox.create(None, campaign=None) as box:
         yield box
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bulkmail.engine.contracts import DeliveryResult, Outlet, Plan
+from bulkmail.engine.contracts import Outlet, Plan
 from bulkmail.engine.engine import Engine
 from bulkmail.model.delivery import Envelope, Mark, Message
 from bulkmail.model.pace import Pace
@@ -17,7 +17,7 @@ from bulkmail.outbox.outbox import Entry
 from bulkmail.outbox.sending import OutboxStore
 from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.testing import Drop, ScriptedRelay
-from tests.connections import Single
+from tests.connections import Single, results_of
 
 SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))
 PIPED = ("PIPELINING", "SIZE 1000000", "ENHANCEDSTATUSCODES")
@@ -68,7 +68,7 @@ def run(outbox, events):
 
 def outcomes_of(events):
     """What each forward path came to in the end."""
-    return {e.delivery.forward_path: e.delivery.status.value for e in events if isinstance(e, DeliveryResult)}
+    return {e.delivery.forward_path: e.delivery.status.value for e in results_of(events)}
 
 
 async def test_copies_go_in_one_transaction(rows, run, events, extensions):
@@ -155,7 +155,7 @@ async def test_too_many_recipients_go_on_in_another_transaction(rows, run, event
     sizes = [len(message.forward_paths) for message in relay.messages]
     assert sum(sizes) == 20 and max(sizes) == 2
     assert set(outcomes_of(events).values()) == {"accepted"}
-    assert all(event.delivery.tries == 1 for event in events if isinstance(event, DeliveryResult))
+    assert all(event.delivery.tries == 1 for event in results_of(events))
     assert relay.sessions == 1
 
 

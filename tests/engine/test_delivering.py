@@ -6,12 +6,13 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bulkmail.engine.contracts import DeliveryResult
+from bulkmail.engine.contracts import ResultBatch
 from bulkmail.model.errors import RelayError
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import OpeningBudget, RetryPolicy
 from bulkmail.model.tally import Status
 from bulkmail.testing import Drop, Hang, Late, Reset, ScriptedRelay
+from tests.connections import results_of
 
 SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))
 
@@ -40,7 +41,7 @@ async def test_run_delivers_to_all_once(people, make_engine, outbox, events):
     assert ending.error is None and not ending.was_stopped
     assert paths_of(relay) == sorted(addresses)
     assert outbox.tally().by_status == {Status.ACCEPTED: 200}
-    assert len([event for event in events if isinstance(event, DeliveryResult)]) == 200
+    assert len(results_of(events)) == 200
     assert relay.violations == []
 
 
@@ -87,7 +88,7 @@ async def test_greylisted_recipients_are_accepted_at_the_second_try(people, make
     async with ScriptedRelay(rcpt=only_first("450 4.7.1 greylisted", "@")) as relay:
         await make_engine(relay, pace=SOON).run()
     assert outbox.tally().by_status == {Status.ACCEPTED: 10}
-    tries = {e.delivery.forward_path: e.delivery.tries for e in events if isinstance(e, DeliveryResult)}
+    tries = {e.delivery.forward_path: e.delivery.tries for e in results_of(events)}
     assert set(tries.values()) == {2}
 
 
@@ -135,7 +136,7 @@ async def test_session_that_the_server_closed_while_idle_costs_nothing(people, m
     async with ScriptedRelay(mail=only_second_of_session(), end=closing) as relay:
         await make_engine(relay, connections=1, pace=SOON).run()
     assert paths_of(relay) == sorted(addresses)
-    assert all(event.delivery.tries == 1 for event in events if isinstance(event, DeliveryResult))
+    assert all(event.delivery.tries == 1 for event in results_of(events))
     assert outbox.tally().by_status == {Status.ACCEPTED: 12}
 
 
@@ -253,13 +254,13 @@ async def test_outcome_is_durable_before_it_is_reported(people, make_engine, out
     reported = []
 
     def watch(event):
-        if isinstance(event, DeliveryResult):
-            reported.append(event.delivery.id)
+        for result in event.results if isinstance(event, ResultBatch) else ():
+            reported.append(result.delivery.id)
             assert outbox.tally()[Status.ACCEPTED] >= len(reported)
 
     async with ScriptedRelay() as relay:
         engine = make_engine(relay)
-        object.__setattr__(engine._run.plan, "observe", watch)
+        engine._run.telling._observe = watch
         await engine.run()
     assert len(reported) == 40
 

@@ -26,14 +26,14 @@ from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.settings.presets import known_feedback, known_providers
 from bulkmail.testing import Late, ScriptedRelay
 
-LANES, FEEDBACK = known_providers(), known_feedback()
+PROVIDERS, FEEDBACK = known_providers(), known_feedback()
 DOMAINS = ("gmail.com", "outlook.com", "yahoo.com", "gmx.de")
 BUSY = "451 4.7.28 our system has detected an unusual rate of mail"
 
 
 @pytest.fixture
 def mixed(outbox):
-    """This many people at each of the domains, taking turns; says which lane of the outbox is whose."""
+    """This many people at each of the domains, taking turns; says which queue of the outbox is whose."""
 
     def add(number, *domains):
         addresses = [f"p{n}@{domain}" for n in range(number) for domain in domains]
@@ -42,13 +42,13 @@ def mixed(outbox):
             for line, address in enumerate(addresses, 2)
         )
         outbox.finish_loading()
-        names = ["", *dict.fromkeys(name for name in map(LANES.of, domains) if name in LANES.by_name)]
+        names = ["", *dict.fromkeys(name for name in map(PROVIDERS.of, domains) if name in PROVIDERS.by_name)]
 
-        def lane_of(path, recipient, reverse_path):
-            name = LANES.of(path.rpartition("@")[2])
+        def queue_of(path, recipient, reverse_path):
+            name = PROVIDERS.of(path.rpartition("@")[2])
             return names.index(name) if name in names else 0
 
-        outbox.sort_into_lanes(lane_of, reads_rows=False)
+        outbox.sort_into_queues(queue_of, reads_rows=False)
         return {number: name for number, name in enumerate(names) if name}
 
     return add
@@ -60,7 +60,7 @@ def run(make_engine):
 
     def make(relay, providers, **more):
         serving = dict.fromkeys([0, *providers], (0,))
-        more = {"lanes": LANES, "feedback": FEEDBACK, "pace": Pace(wait=0), **more}
+        more = {"mailbox_providers": PROVIDERS, "feedback": FEEDBACK, "pace": Pace(wait=0), **more}
         return make_engine(relay, serving=serving, providers=providers, **more)
 
     return make
@@ -98,19 +98,19 @@ async def test_provider_that_complains_again_after_its_rest_pauses_longer(mixed,
     providers = mixed(3, "gmail.com")
 
     def rcpt(path):
-        return "451 4.3.2 rest a while" if not lanes or lanes[-1].times < 3 else None
+        return "451 4.3.2 rest a while" if not slowdowns or slowdowns[-1].times < 3 else None
 
-    lanes = []
+    slowdowns = []
     short = Feedback((Rule(("451",), throttle(Scope.PROVIDER, label="resting", suspend=0.1)),))
 
     def observe(event):
         if isinstance(event, Slowed):
-            lanes.append(event.slowdown)
+            slowdowns.append(event.slowdown)
 
     async with ScriptedRelay(rcpt=rcpt) as relay:
         with anyio.fail_after(15):
             await run(relay, providers, feedback=short, pace=Pace(wait=60), connections=1, observe=observe).run()
-    rests = [each.until - each.at for each in lanes]
+    rests = [each.until - each.at for each in slowdowns]
     assert rests == pytest.approx([0.1, 0.25, 0.5], rel=0.3)
     assert outbox.tally().by_status == {Status.ACCEPTED: 3}
 
@@ -161,7 +161,7 @@ async def test_provider_goes_on_when_its_rest_is_over(mixed, run, outbox):
 
 async def test_rate_of_a_provider_is_kept_and_the_others_are_faster(mixed, run, outbox):
     providers = mixed(20, "gmail.com", "gmx.de", "small.example")
-    lanes = LANES.with_provider(_limited("google", Rate(20.0)))
+    known = PROVIDERS.with_provider(_limited("google", Rate(20.0)))
     times = {}
 
     def end(path):
@@ -169,7 +169,7 @@ async def test_rate_of_a_provider_is_kept_and_the_others_are_faster(mixed, run, 
 
     async with ScriptedRelay(rcpt=end) as relay:
         begun = time.monotonic()
-        await run(relay, providers, lanes=lanes, pace=Pace(wait=60)).run()
+        await run(relay, providers, mailbox_providers=known, pace=Pace(wait=60)).run()
     google = sorted(at for path, at in times.items() if path.endswith("@gmail.com"))
     assert all(later - earlier >= 0.9 for earlier, later in zip(google, google[19:], strict=False))
     assert max(at for path, at in times.items() if not path.endswith("@gmail.com")) - begun < google[-1] - begun
@@ -183,16 +183,16 @@ def _limited(name, rate=None, connections=None, messages=None):
 @pytest.mark.slow
 async def test_rate_of_a_provider_is_waited_for_by_a_run_that_waits_for_nothing_else(mixed, run, outbox):
     providers = mixed(3, "gmail.com", "small.example")
-    lanes = replace(LANES.with_provider(_limited("google", Rate(0.7))), other=ProviderLimits(Rate(0.8)))
+    known = replace(PROVIDERS.with_provider(_limited("google", Rate(0.7))), other=ProviderLimits(Rate(0.8)))
     async with ScriptedRelay() as relay:
-        ending = await run(relay, providers, lanes=lanes, pace=Pace(wait=0)).run()
+        ending = await run(relay, providers, mailbox_providers=known, pace=Pace(wait=0)).run()
     assert ending.error is None
     assert outbox.tally().by_status == {Status.ACCEPTED: 6}
 
 
 async def test_provider_gets_no_more_sessions_than_it_may_have(mixed, run, outbox):
     providers = mixed(12, "gmail.com", "gmx.de")
-    lanes = LANES.with_provider(_limited("google", connections=1))
+    known = PROVIDERS.with_provider(_limited("google", connections=1))
     busy, most = 0, 0
 
     async def watch(relay):
@@ -211,7 +211,7 @@ async def test_provider_gets_no_more_sessions_than_it_may_have(mixed, run, outbo
     async with ScriptedRelay(rcpt=rcpt, end=end) as relay, anyio.create_task_group() as group:
         group.start_soon(watch, relay)
         begun = time.monotonic()
-        await run(relay, providers, lanes=lanes, pace=Pace(wait=60)).run()
+        await run(relay, providers, mailbox_providers=known, pace=Pace(wait=60)).run()
         group.cancel_scope.cancel()
     assert time.monotonic() - begun >= 12 * 0.02  # one after the other
     assert outbox.tally().by_status == {Status.ACCEPTED: 24}
@@ -219,9 +219,9 @@ async def test_provider_gets_no_more_sessions_than_it_may_have(mixed, run, outbo
 
 async def test_session_carries_no_more_messages_of_a_provider_than_it_may(mixed, run, outbox):
     providers = mixed(10, "gmail.com")
-    lanes = LANES.with_provider(_limited("google", messages=2))
+    known = PROVIDERS.with_provider(_limited("google", messages=2))
     async with ScriptedRelay() as relay:
-        await run(relay, providers, lanes=lanes, pace=Pace(wait=60)).run()
+        await run(relay, providers, mailbox_providers=known, pace=Pace(wait=60)).run()
     assert relay.sessions >= 5
     assert outbox.tally().by_status == {Status.ACCEPTED: 10}
 
@@ -315,6 +315,6 @@ async def test_list_of_unknown_users_stops_the_run(people, run, outbox):
 
 
 def test_presets_hold_only_before_the_provider_itself():
-    lanes = MailboxProviders(LANES.by_name)
-    assert lanes.for_relay(host="smtp.gmail.com", port=587).limits("google") == ProviderLimits()
-    assert lanes.for_relay(host="gmail-smtp-in.l.google.com", port=25).limits("google").rate is not None
+    known = MailboxProviders(PROVIDERS.by_name)
+    assert known.for_relay(host="smtp.gmail.com", port=587).limits("google") == ProviderLimits()
+    assert known.for_relay(host="gmail-smtp-in.l.google.com", port=25).limits("google").rate is not None

@@ -19,7 +19,7 @@ def number_of(job):
 
 
 def sort(outbox, keys):
-    outbox.sort_into_lanes(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % keys, reads_rows=False)
+    outbox.sort_into_queues(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % keys, reads_rows=False)
 
 
 def settle(store, job, status, due_at):
@@ -44,7 +44,7 @@ def test_closed_key_is_passed_over_and_not_looked_through(people, outbox, monkey
     queues = Queues(OutboxStore(outbox), keys=range(2))
     looks = []
     due = outbox.due
-    monkeypatch.setattr(outbox, "due", lambda now, **more: looks.append(more["lane"]) or due(now, **more))
+    monkeypatch.setattr(outbox, "due", lambda now, **more: looks.append(more["queue"]) or due(now, **more))
     numbers = []
     while (job := queues.next(1.0, may_go=lambda key: key == 1)) is not None:
         numbers.append(number_of(job))

@@ -8,7 +8,7 @@ from collections import Counter
 import anyio
 import pytest
 
-from bulkmail.engine.contracts import DeliveryResult, Notice, Outlet, Plan
+from bulkmail.engine.contracts import Notice, Outlet, Plan
 from bulkmail.engine.engine import Engine
 from bulkmail.model.errors import RelayError
 from bulkmail.model.pace import Pace
@@ -19,7 +19,7 @@ from bulkmail.model.route import Route
 from bulkmail.model.tally import Status
 from bulkmail.outbox.sending import OutboxStore
 from bulkmail.testing import Drop, Hang, Late, ManualClock, ScriptedRelay
-from tests.connections import Single
+from tests.connections import Single, results_of
 from tests.engine.conftest import compose
 
 SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))
@@ -50,7 +50,7 @@ def paths_of(*relays):
 
 def relay_of(events):
     """Address → the relay of its last try."""
-    return {e.delivery.forward_path: e.attempt.relay for e in events if isinstance(e, DeliveryResult)}
+    return {e.delivery.forward_path: e.attempt.relay for e in results_of(events)}
 
 
 def notices(events):
@@ -212,7 +212,7 @@ async def test_recipient_that_is_deferred_keeps_its_schedule_whatever_relay_come
 
 async def test_providers_go_only_through_the_relays_that_serve_them(people, make_run, outbox):
     people(90)
-    outbox.sort_into_lanes(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % 3, reads_rows=False)
+    outbox.sort_into_queues(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % 3, reads_rows=False)
     async with ScriptedRelay() as one, ScriptedRelay() as other:
         serving = {0: (0,), 1: (1,), 2: (0, 1)}
         await make_run(outlet(one, "one"), outlet(other, "other"), serving=serving).run()
@@ -223,7 +223,7 @@ async def test_providers_go_only_through_the_relays_that_serve_them(people, make
 
 async def test_rows_of_a_relay_that_is_left_out_stay_as_they_are_and_stop_the_run_at_its_end(people, make_run, outbox):
     people(90)
-    outbox.sort_into_lanes(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % 2, reads_rows=False)
+    outbox.sort_into_queues(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % 2, reads_rows=False)
     async with ScriptedRelay(mail="550 5.7.1 not you") as bad, ScriptedRelay() as good:
         with anyio.fail_after(10):
             ending = await make_run(outlet(bad, "bad"), outlet(good, "good"), serving={0: (0,), 1: (1,)}).run()
@@ -308,7 +308,7 @@ async def test_stop_ends_all_relays(people, make_run, outbox):
 
 async def test_relay_that_alone_takes_some_mail_is_given_up_when_patience_ends(people, make_run, outbox, events):
     people(60)
-    outbox.sort_into_lanes(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % 2, reads_rows=False)
+    outbox.sort_into_queues(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % 2, reads_rows=False)
     async with ScriptedRelay() as dying, ScriptedRelay() as good:
         engine = make_run(
             outlet(dying, "dying", connections=1), outlet(good, "good"), serving={0: (0,), 1: (1,)},
@@ -328,9 +328,9 @@ async def test_relay_that_alone_takes_some_mail_is_given_up_when_patience_ends(p
 
 
 async def test_slow_provider_does_not_delay_the_others(people, make_run, outbox):
-    """What is due in a lane whose only relay hardly moves stays where it is, and the rest goes past it."""
+    """What is due in a queue whose only relay hardly moves stays where it is, and the rest goes past it."""
     people(300)
-    outbox.sort_into_lanes(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % 2, reads_rows=False)
+    outbox.sort_into_queues(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % 2, reads_rows=False)
     async with ScriptedRelay() as slow, ScriptedRelay() as quick:
         engine = make_run(
             outlet(slow, "slow", rate=Rate(1 / 3600)), outlet(quick, "quick"), serving={0: (0,), 1: (1, 0)}

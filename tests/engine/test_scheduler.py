@@ -74,7 +74,7 @@ class Given:
     quota: int | None
     weights: tuple[int | None, ...]
     """Of the relays."""
-    lanes: int
+    queues: int
     wait: float = math.inf
 
 
@@ -83,12 +83,12 @@ class Trial:
 
     def __init__(self, limits: Given) -> None:
         self.clock = ManualClock(1_000.0)
-        self.outbox = Outbox.create(None, campaign=None, settings={})
+        self.outbox = Outbox.create(None, campaign=None)
         self.outbox.record(self._people())
         self.outbox.finish_loading()
-        if limits.lanes > 1:
-            self.outbox.sort_into_lanes(self._lane, reads_rows=False)
-        lanes = MailboxProviders(
+        if limits.queues > 1:
+            self.outbox.sort_into_queues(self._queue, reads_rows=False)
+        known = MailboxProviders(
             {
                 name: MailboxProvider(name, frozenset([f"{name}.example"]), limits=given)
                 for name, given in zip(PROVIDERS, limits.providers, strict=False)
@@ -96,7 +96,7 @@ class Trial:
         )
         pace = Pace(rate=limits.rate, wait=limits.wait)
         self.rate = limits.rate
-        self.shaper = make_shaper(lanes, pace)
+        self.shaper = make_shaper(known, pace)
         self.quotas = [None if limits.quota is None else Quota(limits.quota) for _ in limits.weights]
         outlets = [
             Outlet(Route(Relay.parse(f"smtp://r{number}.example"), name=f"r{number}", weight=weight), never, permit)  # type: ignore[arg-type]
@@ -122,9 +122,9 @@ class Trial:
             never,
             outlets,
             pace=pace,
-            lanes=lanes,
-            serving=dict.fromkeys(range(limits.lanes), everywhere),
-            providers={0: "google"} if limits.lanes > 1 else {},
+            mailbox_providers=known,
+            serving=dict.fromkeys(range(limits.queues), everywhere),
+            providers={0: "google"} if limits.queues > 1 else {},
             clock=self.clock,
         )
         self.scheduler = Scheduler(plan, self.relays, self.shaper, changed=nothing, failed=print)
@@ -140,7 +140,7 @@ class Trial:
             yield Entry(Recipient(Address.parse(address), "", {"email": address}, Place("people.csv", number)))
 
     @staticmethod
-    def _lane(path, recipient, reverse) -> int:
+    def _queue(path, recipient, reverse) -> int:
         return 0 if "google" in path else 1
 
     @property
@@ -220,7 +220,7 @@ LIMITS = st.builds(
     providers=st.tuples(PROVIDER_LIMITS, PROVIDER_LIMITS),
     quota=st.none() | st.sampled_from([5, 20]),
     weights=st.sampled_from([(None,), (1, 3), (None, None)]),
-    lanes=st.sampled_from([1, 2]),
+    queues=st.sampled_from([1, 2]),
 )
 MOVES = ["take", "take", "take", "reserve", "take-reserved", "back", "settle", "defer", "throttle", "on"]
 EVENTS = st.lists(

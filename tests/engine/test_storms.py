@@ -27,7 +27,7 @@ from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.opening import Timeouts
 from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.testing import ManualClock
-from tests.connections import Single
+from tests.connections import Single, results_of
 from tests.engine.conftest import compose
 from tests.examples import IN_CI
 
@@ -209,7 +209,7 @@ class Trial:
         self.ending: Ending | None = None
 
     async def run(self) -> None:
-        with Outbox.create(None, campaign=None, settings={}) as box:
+        with Outbox.create(None, campaign=None) as box:
             addresses = [f"p{n}@example.com" for n in range(self.rows)]
             box.record(
                 Entry(Recipient(Address.parse(address), "", {"email": address}, Place("people.csv", line)))
@@ -230,7 +230,7 @@ class Trial:
             self.tally = box.tally().by_status
 
     def settled(self) -> list[DeliveryResult]:
-        return [event for event in self.events if isinstance(event, DeliveryResult)]
+        return results_of(self.events)
 
     def events_of(self, kind: type[object]) -> list[object]:
         return [event for event in self.events if isinstance(event, kind)]

@@ -1,4 +1,4 @@
-"""What is kept of lanes, and what is notified of their complaints, stays bounded however many there are."""
+"""What is kept of providers, and what is notified of their complaints, stays bounded however many there are."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Trial:
             tell=lambda relay, text: self.reported.append(text),
         )
 
-    def complain(self, lane: str) -> None:
-        assert self.throttling.throttle(known_feedback().decide(BUSY), BUSY, RELAY, lane)
+    def complain(self, queue: str) -> None:
+        assert self.throttling.throttle(known_feedback().decide(BUSY), BUSY, RELAY, queue)
 
 
 def test_every_complaint_is_shown_and_a_notice_given_once_a_minute() -> None:

@@ -64,7 +64,12 @@ async def test_intake_can_be_killed_at_any_instant(tmp_path: Path, rng: random.R
     arguments = ("bounces", "--maildir", maildir, "--then", "move=Done")
     for _ in range(KILLS):
         process = await start(*arguments, cwd=tmp_path, BULKMAIL_STATE_DIR=str(state))
-        await asyncio.sleep(rng.uniform(0.4, 2.5))
+        done = maildir / ".Done" / "cur"
+        target = len(lying(done)) + rng.randint(0, MAILS // 2)  # half of them are there to be moved
+        ended = asyncio.ensure_future(process.wait())
+        while not ended.done() and len(lying(done)) < target:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(rng.uniform(0, 0.05))
         if process.returncode is None:
             process.kill()
         await process.communicate()

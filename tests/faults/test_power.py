@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockBuster
 
-from bulkmail.engine.contracts import DeliveryResult
 from bulkmail.model.delivery import Mark
 from bulkmail.model.pace import Durability
 from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
+from tests.connections import results_of
 
 pytestmark = pytest.mark.crash
 
@@ -26,7 +26,7 @@ HEADER, FRAME_HEADER = 32, 24  # bytes of SQLite's write-ahead log
 @pytest.fixture(params=[Durability.POWER, Durability.PROCESS], ids=lambda durability: durability.value)
 def outbox(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Outbox]:
     """A file, in each durability."""
-    with Outbox.create(tmp_path / "run.outbox", campaign=None, settings={}, durability=request.param) as box:
+    with Outbox.create(tmp_path / "run.outbox", campaign=None, durability=request.param) as box:
         yield box
 
 
@@ -76,12 +76,12 @@ async def send_all(people: Callable[[int], list[str]], make_engine: Callable[...
     marked: list[tuple[int, int]] = []
 
     def watch(event: object) -> None:
-        if isinstance(event, DeliveryResult) and event.delivery.status is Status.ACCEPTED:
-            reported.append((log_of(path).stat().st_size, event.delivery.id))
+        size, told = log_of(path).stat().st_size, results_of([event])
+        reported.extend((size, each.delivery.id) for each in told if each.delivery.status is Status.ACCEPTED)
 
     async with ScriptedRelay(extensions=("8BITMIME", "PIPELINING")) as relay:
         engine = make_engine(relay, connections=2)
-        object.__setattr__(engine._run.plan, "observe", watch)
+        engine._run.telling._observe = watch
         put = engine._run.journal.put
 
         def noting(entry, done):
@@ -128,6 +128,7 @@ async def test_f52_torn_frame_takes_only_itself_along(people, make_engine, outbo
     loop_watch.deactivate()
     database, log = path.read_bytes(), log_of(path).read_bytes()
     ends = frames_of(log)
+    assert len(ends) > 24
     for end in ends[3::5]:
         for tail in (log[end : end + 700], bytes(4096 + FRAME_HEADER), log[end : end + 40] + b"\xa5" * 4080):
             after = Lost(tmp_path / "lost", database, log[:end] + tail)

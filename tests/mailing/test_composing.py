@@ -40,7 +40,7 @@ def message(**changes: object):
 
 
 def filled(path: Path, campaign, *, rows: int) -> Outbox:
-    outbox = Outbox.create(path, campaign=campaign, settings={})
+    outbox = Outbox.create(path, campaign=campaign)
     outbox.record(
         Entry(Recipient(Address(f"p{n}", f"x{n % 3}.example"), name := NAMES[n % 5], {"name": name}, Place("l.csv", n)))
         for n in range(1, rows + 1)

@@ -310,7 +310,7 @@ def test_changed_is_refused_where_a_recipient_may_get_several_messages(shop: Pat
 
 
 def test_message_of_a_row_alone_is_a_message_of_one_row(tmp_path: Path) -> None:
-    with Outbox.create(tmp_path / "o.outbox", campaign=campaign(), settings={}) as outbox:
+    with Outbox.create(tmp_path / "o.outbox", campaign=campaign()) as outbox:
         outbox.finish_loading()
         assert outbox.message_of(5) == 5
         assert outbox.rows_of(5) == ()

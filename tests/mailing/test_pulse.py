@@ -18,7 +18,7 @@ from bulkmail.cli import progress as progresses
 from bulkmail.cli.metrics import Metrics, counted
 from bulkmail.cli.progress import Plain, make_progress
 from bulkmail.cli.words import step
-from bulkmail.engine.contracts import DeliveryResult, Notice, Sessions, Slowed
+from bulkmail.engine.contracts import DeliveryResult, Notice, ResultBatch, Sessions, Slowed
 from bulkmail.mailing.pulse import Pulse
 from bulkmail.model.delivery import AttemptResult, Delivery
 from bulkmail.model.errors import ConfigError
@@ -33,12 +33,12 @@ from bulkmail.report.slowdowns import clock_time
 OUTCOME = {Status.ACCEPTED: Outcome.ACCEPTED, Status.DEFERRED: Outcome.DEFERRED, Status.REJECTED: Outcome.REJECTED}
 
 
-def settled(number: int, status: Status = Status.ACCEPTED, relay: str = "main") -> DeliveryResult:
+def settled(number: int, status: Status = Status.ACCEPTED, relay: str = "main") -> ResultBatch:
     code = {Status.ACCEPTED: 250, Status.DEFERRED: 451, Status.REJECTED: 550}[status]
     attempt = AttemptResult(
         0.0, 0.02, relay, Reply(Stage.END, code, "", "ok"), Verdict(OUTCOME[status], Scope.RECIPIENT, "")
     )
-    return DeliveryResult(Delivery(number, number, f"p{number}@example.com", status), attempt, None)
+    return ResultBatch([DeliveryResult(Delivery(number, number, f"p{number}@example.com", status), attempt, None)])
 
 
 def pulse_of(*statuses: Status, total: int = 100, each: float = 0.1) -> tuple[Pulse, float]:

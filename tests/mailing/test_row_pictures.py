@@ -253,8 +253,9 @@ def test_pictures_are_left_alone_where_nothing_is_embedded(campaign: Path) -> No
     with (campaign / "campaign.toml").open("a") as file:
         file.write("embed = false\n")
     run("send", ".", "--yes")
-    for message in rehearsed(campaign):
-        assert not any(part["Content-ID"] for part in message.walk())
+    messages = list(rehearsed(campaign))
+    assert messages
+    assert not any(part["Content-ID"] for message in messages for part in message.walk())
 
 
 def test_attached_picture_that_is_not_there_is_named(campaign: Path) -> None:

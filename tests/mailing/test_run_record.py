@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta, timezone
-from pathlib import Path
 
 import pytest
 
-from bulkmail.mailing.run_record import from_settings, to_settings
 from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import Quota, Ramp
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Window, Windows, parse_windows
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.settings.parsers import find_zone
 from bulkmail.settings.presets import known_providers
 
@@ -36,11 +35,13 @@ CAPE = Windows((Window(frozenset({1}), 540, 1020, timezone(timedelta(hours=-3.5)
     ids=["zones", "offset", "quota"],
 )
 def test_recorded_pace_comes_back(pace):
-    assert from_settings(to_settings(ROUTES, pace), Path("spring.outbox")) == (ROUTES, pace)
+    info = RunInfo.begun(ROUTES, pace)
+    assert RunInfo.read(info.notes()) == info
+    assert info.read_sending("spring.outbox") == (ROUTES, pace)
 
 
 def test_recorded_zone_that_this_machine_does_not_know_is_reported():
-    settings = to_settings(ROUTES, Pace(windows=CAPE))
-    settings["pace_record"] = settings["pace_record"].replace("-0330", "Mars/Base")
+    notes = RunInfo.begun(ROUTES, Pace(windows=CAPE)).notes()
+    info = RunInfo.read(notes | {"sending": notes["sending"].replace("-0330", "Mars/Base")})
     with pytest.raises(OutboxError, match="Mars/Base"):
-        from_settings(settings, Path("spring.outbox"))
+        info.read_sending("spring.outbox")

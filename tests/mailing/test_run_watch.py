@@ -14,7 +14,7 @@ import pytest
 from bulkmail.mailing import run_watch
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.rows import GivenRows
-from bulkmail.mailing.run_watch import RunWatch, notify_of_all_killed, record_notify, recorded_notify
+from bulkmail.mailing.run_watch import RunWatch, notify_of_all_killed, record_notify
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.notification import NotifySettings
@@ -144,9 +144,3 @@ async def test_fault_of_a_notification_is_said_and_kept(mailing: Mailing) -> Non
     note = await asyncio.to_thread(run_watch.note_of, path)
     assert note is not None and note.failed == ("by command: No such file or directory",)
     assert await notify_of_all_killed() == []  # a run that ended was not killed
-
-
-def test_settings_of_an_outbox_that_make_no_sense_are_reported() -> None:
-    assert recorded_notify({}) == NotifySettings()
-    with pytest.raises(OutboxError, match="does not say whom to notify"):
-        recorded_notify({"notify": '{"command": 7}'})

@@ -16,7 +16,7 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.tally import Status
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.report.slowdowns import SETTING, slowdowns_of
+from bulkmail.report.slowdowns import slowdowns_of
 from bulkmail.testing import ScriptedRelay
 
 MESSAGE = bulkmail.compose(from_="shop@example.com", subject="Hello", text="Dear {{ email }},\n")
@@ -101,14 +101,14 @@ async def test_rate_is_kept_from_the_canary_to_the_rest(send):
 
 
 async def test_outbox_that_cannot_be_written_to_for_it_costs_no_message(send, monkeypatch):
-    kept = Outbox.set_setting
+    kept = Outbox.note
 
-    def set_setting(self, key, value):
-        if key == SETTING:
+    def note(self, **changes):
+        if "slowdowns" in changes:
             raise OutboxError("the disk is full")
-        kept(self, key, value)
+        kept(self, **changes)
 
-    monkeypatch.setattr(Outbox, "set_setting", set_setting)
+    monkeypatch.setattr(Outbox, "note", note)
     async with ScriptedRelay(rcpt=busy) as relay:
         report = await send(relay, path=None)
     assert report.tally[Status.ACCEPTED] == 40 and report.run.slowdowns == ()
@@ -121,4 +121,4 @@ async def test_complaints_of_many_domains_stay_few_in_the_outbox(send, tmp_path)
         mailer = Mailer(f"smtp://127.0.0.1:{relay.port}?tls=off", pace=Pace(wait=0))
         await mailer.send(MESSAGE, people, outbox=tmp_path / "many.outbox")
     with Outbox.open(tmp_path / "many.outbox") as outbox:
-        assert len(slowdowns_of(outbox.settings)) == 200
+        assert len(slowdowns_of(outbox.info)) == 200

@@ -121,7 +121,7 @@ async def test_note_that_an_earlier_run_left_is_removed_at_start(campaign, outbo
 @pytest.fixture
 def held(outbox, campaign):
     """A run that has begun, so that its lock is held, and its control."""
-    with Outbox.create(outbox, campaign=campaign, settings={}):
+    with Outbox.create(outbox, campaign=campaign):
         yield FileControl(outbox)
 
 

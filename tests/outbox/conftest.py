@@ -22,7 +22,7 @@ def create(path: Path) -> Iterator[Callable[..., Outbox]]:
     made: list[Outbox] = []
 
     def create(entries: list[Entry] | None = None, **options: object) -> Outbox:
-        values: dict[str, object] = {"path": path, "campaign": None, "settings": {}} | options
+        values: dict[str, object] = {"path": path, "campaign": None} | options
         made.append(Outbox.create(**values))  # type: ignore[arg-type]
         return made[-1] if entries is None else fill(made[-1], entries)
 
@@ -33,5 +33,5 @@ def create(path: Path) -> Iterator[Callable[..., Outbox]]:
 
 @pytest.fixture
 def memory() -> Iterator[Outbox]:
-    with Outbox.create(None, campaign=None, settings={}) as outbox:
+    with Outbox.create(None, campaign=None) as outbox:
         yield outbox

@@ -104,7 +104,7 @@ def a_name_that_is_not_utf8(path: Path) -> None:
         pytest.param(setting("relays", "'{['"), id="relays"),
         pytest.param(setting("relays", f"'{'[' * 20_000}'"), id="deep relays"),
         pytest.param(setting("columns", "'1e999'"), id="columns"),
-        pytest.param(setting("pass", "''"), id="number of the pass"),
+        pytest.param(setting("number", "''"), id="number of the pass"),
         pytest.param(setting("passes", "'null'"), id="passes"),
         pytest.param(setting("rest", "'{}'"), id="rest"),
         pytest.param(sql("UPDATE delivery SET first_at = 'x'"), id="first try"),

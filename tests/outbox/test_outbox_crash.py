@@ -116,7 +116,7 @@ import sys
 from pathlib import Path
 from bulkmail.outbox.outbox import Outbox
 from tests.outbox.making import make_entries
-with Outbox.create(Path(sys.argv[1]), campaign=None, settings={}, replace=True) as outbox:
+with Outbox.create(Path(sys.argv[1]), campaign=None, replace=True) as outbox:
     for _ in range(40):
         outbox.record(make_entries(500))
         print("rows", flush=True)
@@ -134,7 +134,7 @@ def test_killed_loading_is_not_taken_for_a_run(path: Path, slices: int) -> None:
         assert reader.tally().rows >= 500 * slices
     with Outbox.open(path) as outbox:
         assert not outbox.is_loaded
-    with Outbox.create(path, campaign=None, settings={}, replace=True) as outbox:
+    with Outbox.create(path, campaign=None, replace=True) as outbox:
         outbox.record(make_entries(1))
         outbox.finish_loading()
         assert outbox.tally().rows == 1

@@ -22,6 +22,7 @@ from bulkmail.outbox import lock, sqlite_file
 from bulkmail.outbox import lock as locks
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.outbox.settling import Settler
 from tests.outbox.making import (
     BUSY,
@@ -107,7 +108,7 @@ def change(path: Path, statement: str) -> None:
 def test_outbox_of_a_newer_version_is_refused(opener: Opener, path: Path, create: Callable[..., Outbox]) -> None:
     create(make_entries(1)).close()
     change(path, "PRAGMA user_version = 99")
-    with pytest.raises(OutboxError, match="another version of bulkmail: its format is 99, this one reads 2"):
+    with pytest.raises(OutboxError, match="another version of bulkmail: its format is 99, this one reads 3"):
         opener(path)
     assert names(path.parent) == ["run.outbox"]
 
@@ -149,7 +150,7 @@ def test_truncated_outbox_is_damaged(opener: Opener, path: Path, create: Callabl
 def test_campaign_that_cannot_be_stored_is_refused_before_anything_is_made(path: Path) -> None:
     campaign = Campaign("x", Template("x", "\ud800"), Template("x", "s"), text=Template("x", "t"))
     with pytest.raises(OutboxError, match="the campaign 'x' cannot be recorded"):
-        Outbox.create(path, campaign=campaign, settings={})
+        Outbox.create(path, campaign=campaign)
     assert names(path.parent) == []
 
 
@@ -157,7 +158,7 @@ def test_campaign_that_cannot_be_stored_is_refused_before_anything_is_made(path:
 
 
 def test_create_makes_the_folders_above(tmp_path: Path) -> None:
-    with Outbox.create(tmp_path / "a" / "b" / "x.outbox", campaign=None, settings={}) as outbox:
+    with Outbox.create(tmp_path / "a" / "b" / "x.outbox", campaign=None) as outbox:
         assert outbox.path == tmp_path / "a" / "b" / "x.outbox"
 
 
@@ -200,7 +201,7 @@ def test_place_that_cannot_be_written_is_named(tmp_path: Path, made: str) -> Non
     blocked.write_text("")
     target = blocked / "x.outbox" if made == "file" else blocked / "deep" / "x.outbox"
     with pytest.raises(OutboxError, match=r"blocked.* cannot be written: (Not a directory|File exists)"):
-        Outbox.create(target, campaign=None, settings={})
+        Outbox.create(target, campaign=None)
 
 
 def leave_half_written(path: Path) -> None:
@@ -248,11 +249,11 @@ from pathlib import Path
 from bulkmail.outbox import sqlite_file
 from bulkmail.outbox.outbox import Outbox
 sqlite_file.put_in_place = lambda draft, path: os.kill(os.getpid(), signal.SIGKILL)
-Outbox.create(Path(sys.argv[1]), campaign=None, settings={})
+Outbox.create(Path(sys.argv[1]), campaign=None)
 """
     assert run_python(script, path).returncode == -9
     assert not path.exists()
-    with Outbox.create(path, campaign=None, settings={}) as outbox:
+    with Outbox.create(path, campaign=None) as outbox:
         fill(outbox, make_entries(1))
     assert names(path.parent) == ["run.outbox"]
 
@@ -279,7 +280,7 @@ def test_link_to_an_outbox_is_the_same_outbox(create: Callable[..., Outbox], pat
 
 def test_awkward_file_names_are_no_obstacle(tmp_path: Path) -> None:
     for name in ("100% ?mode=memory#x&y.outbox", "Grüße \u2028.outbox", os.fsdecode(b"\xff.outbox"), "a'b;--.outbox"):
-        with Outbox.create(tmp_path / name, campaign=None, settings={}) as outbox:
+        with Outbox.create(tmp_path / name, campaign=None) as outbox:
             fill(outbox, make_entries(1))
         assert (tmp_path / name).is_file()
         with OutboxReader.open(tmp_path / name) as reader:
@@ -433,7 +434,7 @@ def test_file_system_is_unknown_without_a_mount() -> None:
 def test_network_file_system_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(Path, "read_bytes", lambda self: f"1 0 0:1 / / rw - {kind} x rw\n".encode())
     with pytest.raises(OutboxError, match=rf"run.outbox is on a network file system \({kind}\)") as caught:
-        Outbox.create(path, campaign=None, settings={})
+        Outbox.create(path, campaign=None)
     assert caught.value.hint == "keep it on a local disk: --outbox FILE"
     assert names(path.parent) == []
 
@@ -473,7 +474,7 @@ def test_file_system_without_shared_memory_is_refused(path: Path, monkeypatch: p
 
     monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, factory=NoWal, **options))
     with pytest.raises(OutboxError, match="on a file system without shared memory"):
-        Outbox.create(path, campaign=None, settings={})
+        Outbox.create(path, campaign=None)
     assert not locks.side_file(path).exists()
 
 
@@ -553,7 +554,7 @@ def test_memory_that_is_really_used_up_leaves_the_outbox_in_order(path: Path) ->
 import resource, sys
 from pathlib import Path
 from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
-outbox = Outbox.create(Path(sys.argv[1]), campaign=None, settings={})
+outbox = Outbox.create(Path(sys.argv[1]), campaign=None)
 def entry(size):
     return Entry(ReadyMade(b"x" * size, "me@example.org", "<1@example.org>", "label"), forward_paths=("a@example.org",))
 large = entry(100_000_000)
@@ -579,7 +580,7 @@ def test_disk_that_is_really_full(tmp_path: Path) -> None:
     if mounted.returncode:
         pytest.skip("this container does not let root mount")
     try:
-        with Outbox.create(tmp_path / "x.outbox", campaign=None, settings={}) as outbox:
+        with Outbox.create(tmp_path / "x.outbox", campaign=None) as outbox:
             fill(outbox, make_entries(300))
             with pytest.raises(OutboxError, match="the disk is full"):
                 for delivery in due(outbox) * 50:
@@ -639,7 +640,7 @@ def test_file_that_may_not_be_opened_is_named(path: Path) -> None:
 def test_folder_in_the_way_of_a_new_outbox_is_named(path: Path) -> None:
     path.mkdir()
     with pytest.raises(OutboxError, match=r"run\.outbox cannot be written: Is a directory"):
-        Outbox.create(path, campaign=None, settings={}, replace=True)
+        Outbox.create(path, campaign=None, replace=True)
     assert names(path.parent) == ["run.outbox"]
 
 
@@ -716,9 +717,9 @@ def test_reader_of_a_finished_run_leaves_nothing_beside_it(create: Callable[...,
 
 
 def test_reader_shows_the_run_as_a_whole(create: Callable[..., Outbox], path: Path) -> None:
-    outbox = create(make_entries(3), settings={"relay": "smtp://x"})
+    outbox = create(make_entries(3), info=RunInfo(relay="smtp://x"))
     with OutboxReader.open(path) as reader:
-        assert (reader.run_id, reader.settings, reader.campaign) == (outbox.run_id, {"relay": "smtp://x"}, None)
+        assert (reader.run_id, reader.info, reader.campaign) == (outbox.run_id, RunInfo(relay="smtp://x"), None)
         assert reader.is_loaded
         assert reader.name == str(path)
         assert reader.created_at > 1e9

@@ -23,6 +23,7 @@ from bulkmail.model.tally import Status
 from bulkmail.outbox.entries import ReadyMade
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.run_info import RunInfo
 from tests.outbox.making import due, fill, make_bad_row, make_entries, make_recipient, statuses
 
 CAMPAIGN = Campaign(
@@ -37,15 +38,14 @@ CAMPAIGN = Campaign(
 
 
 def test_outbox_keeps_campaign_and_settings_to_the_byte(path: Path) -> None:
-    with Outbox.create(path, campaign=CAMPAIGN, settings={"relay": "smtp://x:25", "list": "\udcff.csv"}) as outbox:
+    with Outbox.create(path, campaign=CAMPAIGN, info=RunInfo(relay="smtp://x:25", list_name="\udcff.csv")) as outbox:
         run_id = fill(outbox, make_entries(1)).run_id
-        outbox.set_setting("relay", "smtp://y:25")
-        outbox.set_setting("more", "\ud800")
+        outbox.note(relay="smtp://y:25", columns=("\ud800",))
     with Outbox.open(path) as outbox:
         assert outbox.campaign == CAMPAIGN
         assert outbox.campaign.fingerprint == CAMPAIGN.fingerprint
         assert outbox.run_id == run_id
-        assert outbox.settings == {"relay": "smtp://y:25", "list": "?.csv", "more": "?"}
+        assert outbox.info == RunInfo(relay="smtp://y:25", list_name="?.csv", columns=("?",))
 
 
 def test_two_outboxes_have_different_run_ids(memory: Outbox, create: Callable[..., Outbox]) -> None:
@@ -97,7 +97,7 @@ def test_surrogates_anywhere_in_a_row_are_stored_as_question_marks(memory: Outbo
 @given(st.dictionaries(st.text(), st.text() | st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers()))
 def test_fields_survive(fields: dict[str, object]) -> None:
     fields = {key: value for key, value in fields.items() if value not in (float("inf"), float("-inf"))}
-    with Outbox.create(None, campaign=None, settings={}) as outbox:
+    with Outbox.create(None, campaign=None) as outbox:
         fill(outbox, [Entry(make_recipient(fields=fields))])
         [(_, recipient)] = outbox.pending_rows(0, 1)
     assert recipient.fields == fields
@@ -159,7 +159,7 @@ def test_duplicates_are_kept_when_allowed(create: Callable[..., Outbox]) -> None
 
 @given(st.lists(st.integers(0, 8), max_size=60), st.integers(1, 20))
 def test_first_of_each_mailbox_stays_pending(numbers: list[int], size: int) -> None:
-    with Outbox.create(None, campaign=None, settings={}) as outbox:
+    with Outbox.create(None, campaign=None) as outbox:
         for start in range(0, len(numbers), size):
             outbox.record([Entry(make_recipient(n)) for n in numbers[start : start + size]])
         outbox.finish_loading()
@@ -318,7 +318,7 @@ import resource, sys
 from pathlib import Path
 from tests.outbox.making import make_recipient
 from bulkmail.outbox.outbox import Entry, Outbox
-with Outbox.create(Path(sys.argv[1]), campaign=None, settings={}) as outbox:
+with Outbox.create(Path(sys.argv[1]), campaign=None) as outbox:
     outbox.record(Entry(make_recipient(n)) for n in range(1_000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     outbox.record(Entry(make_recipient(n)) for n in range(1_000, 60_000))
@@ -374,7 +374,7 @@ def test_plain_rows_are_stored_as_entries_are(kinds: list[str], allow_duplicates
             mixed += some
     found = []
     for given_rows in (entries, mixed):
-        with Outbox.create(None, campaign=None, settings={}, allow_duplicates=allow_duplicates) as outbox:
+        with Outbox.create(None, campaign=None, allow_duplicates=allow_duplicates) as outbox:
             outbox.record(given_rows)
             outbox.record(given_rows)  # behind those that are there
             outbox.finish_loading()

@@ -52,7 +52,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def load(self, people: list[tuple[int, int, bool]], size: int) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "x.outbox"
-        self.outbox = Outbox.create(self.path, campaign=None, settings={})
+        self.outbox = Outbox.create(self.path, campaign=None)
         self.now = 1000.0
         self.expected: dict[int, Expected] = {}
         self.rows = len(people)

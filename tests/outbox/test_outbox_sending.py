@@ -58,7 +58,7 @@ def test_due_hands_out_again_what_is_no_longer_excluded(three: Outbox) -> None:
 
 @pytest.mark.parametrize("allow_duplicates", [False, True])
 def test_deliveries_to_an_address_are_those_of_its_rows_with_their_copies(allow_duplicates: bool) -> None:
-    with Outbox.create(None, campaign=None, settings={}, allow_duplicates=allow_duplicates) as outbox:
+    with Outbox.create(None, campaign=None, allow_duplicates=allow_duplicates) as outbox:
         paths = ("user2@example.org", "boss@example.org")
         fill(
             outbox, [Entry(make_recipient(1)), Entry(make_recipient(2), forward_paths=paths), Entry(make_recipient(3))]

@@ -105,9 +105,9 @@ def test_stray_cell_may_name_its_text_by_number(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_rows_that_are_far_apart_but_are_no_stray_cells_are_all_read(tmp_path: Path) -> None:
-    rows = [row(1, inline("A1", "email"))] + [row(n, inline(f"A{n}", f"u{n}@b.test")) for n in range(2, 900_000, 9_000)]
+    rows = [row(1, inline("A1", "email"))] + [row(n, inline(f"A{n}", f"u{n}@b.test")) for n in range(2, 100_000, 9_000)]
     found, reported = read(workbook(tmp_path / "list.xlsx", rows))
-    assert [each.place.line for each in found] == list(range(2, 900_000, 9_000))
+    assert [each.place.line for each in found] == list(range(2, 100_000, 9_000))
     assert reported == []
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,7 +92,7 @@ def fill_outbox(outbox: Outbox, events: Sequence[Reply | Fault | None], *, bad: 
     ]
     outbox.record(Entry(row, Status.PENDING if isinstance(row, Recipient) else Status.INVALID) for row in rows)
     outbox.finish_loading()
-    outbox.set_setting("columns", json.dumps(["email", "town"]))
+    outbox.note(columns=("email", "town"))
     jobs = outbox.due(STARTED, limit=len(rows), excluding=())
     for job, event in zip(jobs, events, strict=True):
         if event is not None:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import BulkmailError, ConfigError, OutboxError
@@ -16,6 +17,7 @@ from bulkmail.model.tally import Status, Tally
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.report.csv_report import write_csv
 from bulkmail.report.json_report import write_json
 from bulkmail.report.report import MOST_NAMED, MOST_SHOWN, AttentionRow, Report
@@ -27,12 +29,12 @@ UNKNOWN = Reply(Stage.RCPT, 550, "5.1.1", "no such user")
 BUSY = Reply(Stage.RCPT, 450, "4.2.1", "try again later")
 LOST = Fault(Stage.END, Breakage.LOST, "the connection ended")
 
-SETTINGS = {"relay": "smtp://mail.example.com:587", "relay_kind": "smtp", "rehearsal": "no", "list": "people.csv"}
+INFO = RunInfo(relay="smtp://mail.example.com:587", relay_kind="smtp", list_name="people.csv")
 
 
-def make_outbox(path: Path | None, **settings: str) -> Outbox:
+def make_outbox(path: Path | None, **noted: object) -> Outbox:
     campaign = Campaign("spring", Template("from", "shop@example.com"), Template("subject", "Hello"))
-    return Outbox.create(path, campaign=campaign, settings={**SETTINGS, **settings})
+    return Outbox.create(path, campaign=campaign, info=structs.replace(INFO, **noted))
 
 
 @pytest.fixture
@@ -126,12 +128,12 @@ def test_report_accepts_a_clock_that_was_set_back() -> None:
     ("settings", "is_rehearsal"),
     [
         pytest.param({"relay_kind": "smtp"}, False, id="smtp"),
-        pytest.param({"relay_kind": "null", "rehearsal": "yes"}, True, id="null"),
-        pytest.param({"relay_kind": "smtp", "rehearsal": "yes"}, True, id="redirected"),
-        pytest.param({"relay_kind": "sandbox", "rehearsal": "no"}, False, id="its-relay-does-not-count"),
+        pytest.param({"relay_kind": "null", "is_rehearsal": True}, True, id="null"),
+        pytest.param({"relay_kind": "smtp", "is_rehearsal": True}, True, id="redirected"),
+        pytest.param({"relay_kind": "sandbox", "is_rehearsal": False}, False, id="its-relay-does-not-count"),
     ],
 )
-def test_report_knows_a_rehearsal(tmp_path: Path, settings: dict[str, str], is_rehearsal: bool) -> None:
+def test_report_knows_a_rehearsal(tmp_path: Path, settings: dict[str, object], is_rehearsal: bool) -> None:
     with make_outbox(tmp_path / "spring.outbox", **settings) as outbox:
         fill_outbox(outbox, [OK])
     assert Report.read(tmp_path / "spring.outbox").is_rehearsal is is_rehearsal
@@ -147,7 +149,9 @@ def test_report_knows_a_rehearsal(tmp_path: Path, settings: dict[str, str], is_r
         pytest.param({"relay": "no relay"}, "", id="unreadable"),
     ],
 )
-def test_report_knows_where_a_rehearsal_kept_its_mail(tmp_path: Path, settings: dict[str, str], maildir: str) -> None:
+def test_report_knows_where_a_rehearsal_kept_its_mail(
+    tmp_path: Path, settings: dict[str, object], maildir: str
+) -> None:
     with make_outbox(tmp_path / "spring.outbox", **settings) as outbox:
         fill_outbox(outbox, [OK])
     assert Report.read(tmp_path / "spring.outbox").run.maildir == maildir
@@ -165,7 +169,7 @@ def test_report_is_named_by_setting_campaign_or_file(tmp_path: Path) -> None:
         made = (
             make_outbox(path, **settings)
             if campaign
-            else Outbox.create(path, campaign=None, settings={**SETTINGS, **settings})
+            else Outbox.create(path, campaign=None, info=structs.replace(INFO, **settings))
         )
         with made as outbox:
             fill_outbox(outbox, [OK])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +21,7 @@ from bulkmail.outbox import outbox_reader as reading
 from bulkmail.outbox.entries import Entry, Fold, ReadyMade, RowRecord
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.report.csv_report import write_csv
 from bulkmail.report.html import write_html
 from bulkmail.report.json_report import write_json
@@ -106,8 +106,7 @@ def written(source: Source) -> bytes:
 
 
 def make(made: Sequence[Made], columns: Sequence[str], *, decides: bool = False) -> Outbox:
-    noted = {"columns": json.dumps(columns), "rehearsal": "no", "relay_kind": "smtp"}
-    outbox = Outbox.create(None, campaign=None, settings=noted)
+    outbox = Outbox.create(None, campaign=None, info=RunInfo(columns=tuple(columns), relay_kind="smtp"))
     fill(outbox, made)
     if decides:
         outbox.settle_in_doubt(Status.ACCEPTED, wait=0)

@@ -11,9 +11,10 @@ from selectolax.lexbor import LexborHTMLParser
 
 from bulkmail.model.rate import AdaptiveRate
 from bulkmail.model.shaper import Slowdown
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.report.html import write_html
 from bulkmail.report.report import Report
-from bulkmail.report.slowdowns import SETTING, as_object, clock_time, recorded, sentence, slowdowns_of
+from bulkmail.report.slowdowns import as_object, clock_time, sentence, slowdowns_of
 from bulkmail.report.text_report import MOST_LINES, summary
 from tests.report.making import STARTED, make_record, make_source
 
@@ -42,9 +43,14 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
+def recorded(slowdown: Slowdown) -> str:
+    return RunInfo(slowdowns=(slowdown,)).notes()["slowdowns"]
+
+
 def test_outbox_gives_back_what_it_was_reported() -> None:
-    assert slowdowns_of({SETTING: recorded([RELAY, GOOGLE])}) == (RELAY, GOOGLE)
-    assert slowdowns_of({}) == slowdowns_of({SETTING: ""}) == ()
+    noted = RunInfo(slowdowns=(RELAY, GOOGLE))
+    assert slowdowns_of(RunInfo.read(noted.notes())) == (RELAY, GOOGLE)
+    assert slowdowns_of(RunInfo()) == ()
 
 
 @pytest.mark.parametrize(
@@ -53,13 +59,13 @@ def test_outbox_gives_back_what_it_was_reported() -> None:
         "{}",
         '[{"relay": 1}]',
         "not JSON",
-        recorded([replace(GOOGLE, until=1e300)]),
-        recorded([replace(GOOGLE, times=0)]),
-        recorded([replace(GOOGLE, speed=AdaptiveRate(low=0.0, peak=1.0, since=NOW))]),
+        recorded(replace(GOOGLE, until=1e300)),
+        recorded(replace(GOOGLE, times=0)),
+        recorded(replace(GOOGLE, speed=AdaptiveRate(low=0.0, peak=1.0, since=NOW))),
     ],
 )
 def test_what_makes_no_sense_is_not_believed(kept: str) -> None:
-    assert slowdowns_of({SETTING: kept}) == ()
+    assert slowdowns_of(RunInfo.read({"slowdowns": kept})) == ()
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def test_port_that_is_taken_is_reported(config: Path) -> None:
 @pytest.mark.slow
 def test_serve_notifies_of_a_run_that_was_killed(start: Start, tmp_path: Path, make_campaign: MakeCampaign) -> None:
     reported, path = tmp_path / "reported", tmp_path / "spring.outbox"
-    with Outbox.create(path, campaign=make_campaign(), settings={}) as outbox:
+    with Outbox.create(path, campaign=make_campaign()) as outbox:
         outbox.finish_loading()
         run_id = outbox.run_id
     command = (sys.executable, "-c", "import sys; open(sys.argv[1], 'w').write(sys.stdin.read())", str(reported))

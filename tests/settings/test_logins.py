@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.mailing.run_record import from_settings, to_settings
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.outcome import Breakage
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Kind, Oauth, Relay, Secret
 from bulkmail.model.route import Route
+from bulkmail.outbox.run_info import RunInfo
 from bulkmail.settings.overrides import Overrides
 from bulkmail.settings.secrets import find_key_password, find_password, find_proxy_password, find_tokens
 from bulkmail.settings.settings import load
@@ -69,7 +69,7 @@ def test_relay_takes_a_refresh_grant(make_shop: MakeShop) -> None:
     assert relay.wants_token
     assert "SHOP_SECRET" not in repr(relay)
     assert find_password(relay, ask=None, environ={"BULKMAIL_PASSWORD": "x"}) is None
-    assert from_settings(to_settings([Route(relay)], Pace()), Path("run.outbox"))[0][0].relay == relay
+    assert RunInfo.begun((Route(relay),), Pace()).read_sending("")[0][0].relay == relay
 
 
 @pytest.mark.parametrize(

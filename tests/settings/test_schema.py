@@ -17,7 +17,9 @@ TABLES = [
 @pytest.mark.parametrize("table", TABLES)
 def test_key_that_names_a_command_or_a_secret_says_so(table: str) -> None:
     path = table.split(".")
-    for key in known_keys([*path]):
+    keys = known_keys([*path])
+    assert keys
+    for key in keys:
         found = sensitivity_of([*path, key])
         if key.endswith("command"):
             assert found is Sensitivity.COMMAND, key

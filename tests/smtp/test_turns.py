@@ -37,8 +37,7 @@ GO_AHEADS = st.sampled_from(
 class OneByOne(Protocol):
     """Every reply for itself."""
 
-    def _take_turn(self, data: bytes) -> bool:
-        return False
+    matches_turns = False
 
 
 class Server:

@@ -76,7 +76,7 @@ async def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
                 stack.push_async_callback(over.aclose)
                 return over
             durability = Durability(request.param)
-            outbox = Outbox.create(tmp_path / "run.outbox", campaign=None, settings={}, durability=durability)
+            outbox = Outbox.create(tmp_path / "run.outbox", campaign=None, durability=durability)
             stack.callback(outbox.close)
             outbox.record(map(Entry, recipients))
             outbox.finish_loading()

@@ -56,7 +56,7 @@ class MemoryStore:
 
     # -- the contract
 
-    def claim(self, lane: int, *, limit: int, now: float) -> asyncio.Future[Claim]:
+    def claim(self, queue: int, *, limit: int, now: float) -> asyncio.Future[Claim]:
         return asyncio.ensure_future(self._claim(limit, now))
 
     def give_back(self, ids: Collection[int]) -> None:
@@ -64,10 +64,10 @@ class MemoryStore:
             self._out.discard(number)
             self.rows[number].is_ours = False
 
-    def has_more(self, lane: int, *, besides: Collection[int]) -> bool:
+    def has_more(self, queue: int, *, besides: Collection[int]) -> bool:
         return True  # would have to ask
 
-    def count_open(self, lane: int) -> asyncio.Future[int]:
+    def count_open(self, queue: int) -> asyncio.Future[int]:
         return asyncio.ensure_future(
             self._later(lambda: sum(row.delivery.status.is_open for row in self.rows.values()))
         )

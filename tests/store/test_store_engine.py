@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from bulkmail.engine.contracts import Connection, DeliveryResult, Outlet, Plan, Store
+from bulkmail.engine.contracts import Connection, DeliveryResult, Outlet, Plan, ResultBatch, Store
 from bulkmail.engine.engine import Engine
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
@@ -37,7 +37,7 @@ async def send(store: Store, relay: ScriptedRelay, *, connections: int = 3) -> l
         compose,
         [Outlet(Route(where, "the relay"), connect)],
         pace=SOON,
-        observe=lambda event: told.append(event) if isinstance(event, DeliveryResult) else None,
+        observe=lambda event: told.extend(event.results) if isinstance(event, ResultBatch) else None,
     )
     ending = await Engine(plan).run()
     assert ending.error is None, ending.error

@@ -123,6 +123,7 @@ class Composer:
         self._unsubscriber = _make_unsubscriber(campaign, keys, self._list_id) if campaign.unsubscribe else None
         self._signers = _make_signers(campaign, keys, self._plan)
         self._on_message = on_message
+        self._only_path: str | None = None  # that of all messages
         self._compiled = self._compile() if compiles else None
         self._proofs = PROOFS
 
@@ -135,6 +136,7 @@ class Composer:
             return None
         try:
             senders, self._author, rest = self._heading.constants()
+            self._only_path = self._reverse_path.constant(self._author)
             to_name, subject = self._heading.pieces()
             if not (senders.isascii() and rest.isascii()):
                 return None
@@ -254,8 +256,10 @@ class Composer:
         """As `compose`, but not signed."""
         if self._compiled is not None and (made := self._compiled.compose(recipient, row, int(date))) is not None:
             buffers, message_id = made
-            token = self._tokens.of_delivery(delivery) if self._tokens else ""
-            path = self._reverse_path.of({}, {}, sender=self._author, forward_path=forward_path, token=token)
+            path = self._only_path
+            if path is None:
+                token = self._tokens.of_delivery(delivery) if self._tokens else ""
+                path = self._reverse_path.of({}, {}, sender=self._author, forward_path=forward_path, token=token)
             is_foreign = not (path.isascii() and forward_path.isascii())
             message = Message(Envelope(path, forward_path), message_id, buffers, needs_smtputf8=is_foreign)
             if not self._proofs:

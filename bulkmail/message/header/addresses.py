@@ -160,6 +160,11 @@ class ReversePath:
         """Whether it is made by a template."""
         return self._field is not None
 
+    def constant(self, sender: Address) -> str | None:
+        """The path of all messages that `sender` sends; None where they differ."""
+        is_one = self._field is None and not isinstance(self._fixed, Pattern)
+        return self.of({}, {}, sender=sender, forward_path="") if is_one else None
+
     def of(
         self,
         variables: dict[str, object],
