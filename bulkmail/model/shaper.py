@@ -20,7 +20,7 @@ from bulkmail.model.timing import (
     RISING_RATE_UPDATED_EVERY,
     Hold,
 )
-from bulkmail.model.verdict import Rule, judge
+from bulkmail.model.verdict import ReplyRule, judge
 from bulkmail.text import printable
 
 # -- What a server's replies ask of us: the verdict on each, with the times that its words name.
@@ -132,7 +132,7 @@ class ThrottleDecision:
 class Feedback:
     """The judge with rules of its own before the built-in ones; the first that fits decides."""
 
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[ReplyRule, ...] = ()
 
     def decide(self, event: Reply | Fault) -> ThrottleDecision:
         """The verdict on how an attempt ended, and what it asks of us."""
