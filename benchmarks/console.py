@@ -323,7 +323,7 @@ from bulkmail.console import live, run_pages
 live.EVERY = run_pages.EVERY = run_pages.HEARTBEAT = 0.01
 live.SHARE = 0
 run_pages._EARLY = 0.0
-look, looks = live..look, 0
+look, looks = live.LiveFigures.look, 0
 def counted(self, views):
     global looks
     looks += 1
@@ -331,7 +331,7 @@ def counted(self, views):
         with open("/proc/self/statm") as statm, open(os.environ["LOOKS_SEEN"], "a") as seen:
             seen.write(f"{looks} {int(statm.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')}\\n")
     return look(self, views)
-live..look = counted
+live.LiveFigures.look = counted
 from bulkmail.cli import main
 sys.exit(main())
 """
