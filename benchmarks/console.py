@@ -37,6 +37,7 @@ from bulkmail.model.verdict import judge
 from bulkmail.outbox.entries import Entry
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.outbox_reader import OutboxReader
+from bulkmail.outbox.run_info import RunInfo
 from tests.console.processes import Console, run_console, write_list
 from tests.outbox.making import OK, UNKNOWN, make_recipient
 from tests.report.making import STARTED
@@ -278,8 +279,7 @@ def pages(asked: argparse.Namespace) -> None:
 
 def make_run(path: Path, rows: int) -> None:
     """A run of which nearly all was tried, in groups: a commit for each message would take hours."""
-    names = {"name": "spring", "list": "people.csv"}
-    with Outbox.create(path, campaign=None, settings=names) as outbox:
+    with Outbox.create(path, campaign=None, info=RunInfo(name="spring", list_name="people.csv")) as outbox:
         outbox.record(Entry(make_recipient(number)) for number in range(1, rows + 1))
         outbox.finish_loading()
         tried = 0
@@ -323,7 +323,7 @@ from bulkmail.console import live, run_pages
 live.EVERY = run_pages.EVERY = run_pages.HEARTBEAT = 0.01
 live.SHARE = 0
 run_pages._EARLY = 0.0
-look, looks = live.Figures.look, 0
+look, looks = live.LiveFigures.look, 0
 def counted(self, views):
     global looks
     looks += 1
@@ -331,7 +331,7 @@ def counted(self, views):
         with open("/proc/self/statm") as statm, open(os.environ["LOOKS_SEEN"], "a") as seen:
             seen.write(f"{looks} {int(statm.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')}\\n")
     return look(self, views)
-live.Figures.look = counted
+live.LiveFigures.look = counted
 from bulkmail.cli import main
 sys.exit(main())
 """

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
+from bulkmail.cli.param_types import ADDRESS
 from bulkmail.cli.which_list import list_options
 from bulkmail.mailing.operator import erase_everywhere, find_outboxes
 from bulkmail.mailing.suppression_list import open_settings
-from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.errors import ConfigError
 from bulkmail.model.recipient import Address
 from bulkmail.model.tally import EXIT_SOME_FAILED
 from bulkmail.settings.suppressions import SuppressionSettings
@@ -24,14 +25,14 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @click.argument(
     "folders", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="[FOLDER]..."
 )
 @list_options
 @click.option("--dry-run", is_flag=True, help="Show what would be erased, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-def command(address: str, folders: tuple[Path, ...], dry_run: bool, yes: bool, chosen: SuppressionSettings) -> int:
+def command(address: Address, folders: tuple[Path, ...], dry_run: bool, yes: bool, chosen: SuppressionSettings) -> int:
     """Erase an address from the suppression list, finished runs and their reports.
 
     Looks at the runs that the suppression list knows and at those below each
@@ -39,10 +40,7 @@ def command(address: str, folders: tuple[Path, ...], dry_run: bool, yes: bool, c
     address is still skipped. Your own recipient lists are not changed. Exit code
     1: the address is still in the files listed.
     """
-    try:
-        key = Address.parse(address).key
-    except AddressError as error:
-        raise ConfigError(f"{printable(address, 80)}: {error}", hint="write ann@example.com") from None
+    key = address.key
     if not (yes or dry_run):
         if not sys.stdin.isatty():
             raise ConfigError(

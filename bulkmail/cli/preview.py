@@ -18,11 +18,12 @@ import click
 from bulkmail.checks.evidence import Found
 from bulkmail.cli.choices import campaign_options, follow_up_of, follow_up_options, overrides_from
 from bulkmail.cli.groups import GroupedCommand
+from bulkmail.cli.param_types import ADDRESS
 from bulkmail.cli.words import wrapped
 from bulkmail.mailing.ordering import messages
 from bulkmail.model.campaign import Keys
 from bulkmail.model.delivery import Message
-from bulkmail.model.errors import AddressError, ConfigError, TemplateError
+from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.recipient import Address, Recipient
 from bulkmail.preview.message_parts import parse, plain_view
 from bulkmail.preview.preview_files import write_message
@@ -51,7 +52,7 @@ _PREVIEW_KEPT = 86_400.0  # seconds
 @click.command(cls=GroupedCommand, epilog=EPILOG)
 @click.argument("campaign", required=False)
 @click.option("--row", type=click.IntRange(min=1), metavar="N", help="Show the message of row N.")
-@click.option("--address", metavar="ADDRESS", help="Show the message to this address.")
+@click.option("--address", type=ADDRESS, help="Show the message to this address.")
 @click.option("--sample", is_flag=True, help="Show a few messages that together cover every branch of the templates.")
 @click.option("--all", "whole", is_flag=True, help="Show the messages of all rows.")
 @click.option(
@@ -67,7 +68,7 @@ _PREVIEW_KEPT = 86_400.0  # seconds
 def command(
     campaign: str | None,
     row: int | None,
-    address: str | None,
+    address: Address | None,
     sample: bool,
     whole: bool,
     folder: Path | None,
@@ -87,7 +88,7 @@ def command(
         settings,
         keys=_keys(settings),
         row=row,
-        address=_checked(address),
+        address=address.wire if address else "",
         covers=sample,
         doubted=_tell,
         follow_up=follow_up,
@@ -176,21 +177,12 @@ def _say_where(page: Path, album: Album, *, is_whole: bool) -> None:
     click.echo(f"{what} in {page}{more}")
 
 
-def _checked(address: str | None) -> str:
-    if address is None:
-        return ""
-    try:
-        return Address.parse(address).wire
-    except AddressError as error:
-        raise ConfigError(f"--address {address!r} {error}", hint="write it as ann@example.com") from None
-
-
-def _no_one(settings: Settings, *, row: int | None, address: str | None) -> ConfigError:
+def _no_one(settings: Settings, *, row: int | None, address: Address | None) -> ConfigError:
     source = settings.list_source or ("--to" if settings.to else "the run")
     if row is not None:
         what = f"row {row} of {source} is not there or cannot be used"
     elif address is not None:
-        what = f"no row of {source} has the address {address}"
+        what = f"no row of {source} has the address {address.readable}"
     else:
         what = f"no row of {source} can be sent to"
     return ConfigError(what, hint="bulkmail check says what is wrong with each row")

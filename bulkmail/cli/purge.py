@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
+from bulkmail.cli.param_types import AGE
 from bulkmail.mailing.operator import find_old, remove
 from bulkmail.model.errors import ConfigError, OutboxError
-from bulkmail.model.quantities import parse_duration
 from bulkmail.model.tally import EXIT_SOME_FAILED
 from bulkmail.text import count, printable
 
@@ -25,23 +25,17 @@ Examples:
 @click.argument(
     "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".", metavar="[FOLDER]"
 )
-@click.option(
-    "--older-than", "age", required=True, metavar="TIME", help="Only runs that ended before this long ago: 90d."
-)
+@click.option("--older-than", "age", required=True, type=AGE, help="Only runs that ended before this long ago: 90d.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed, and remove nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-def command(folder: Path, age: str, dry_run: bool, yes: bool) -> int:
+def command(folder: Path, age: float, dry_run: bool, yes: bool) -> int:
     """Remove old runs below FOLDER (default: this one) with reports and kept mail.
 
     A run with rows that are open or in doubt is never removed, nor is an
     earlier pass of a campaign whose latest pass stays. The suppression list
     stays as it is.
     """
-    try:
-        before = time.time() - parse_duration(age)
-    except ConfigError as error:
-        raise ConfigError(f"--older-than: {error}", hint=error.hint) from None
-    old, kept = find_old(folder, before=before)
+    old, kept = find_old(folder, before=time.time() - age)
     for run in old:
         said = f", with {count(len(run.others), 'file')} beside it" if run.others else ""
         click.echo(f"{'would be removed' if dry_run else 'to remove'}: {printable(str(run.outbox), 4_000)}{said}")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bulkmail.cli.param_types import ADDRESS
 from bulkmail.cli.running import password_prompt, run_async
-from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.tally import EXIT_OK, EXIT_STOPPED
 
@@ -31,15 +32,15 @@ _SCHEME = lazy_pattern(r"(?:sandbox|maildir|null|smtps?|lmtp|[sl]mtp\+unix):", r
 
 @click.command(epilog=EPILOG)
 @click.argument("where", metavar="URL|CAMPAIGN")
-@click.option("--from", "sender", metavar="ADDRESS", help="Ask whether mail from this address is accepted.")
-@click.option("--to", "recipient", metavar="ADDRESS", help="With --from: also ask about this recipient.")
+@click.option("--from", "from_address", type=ADDRESS, help="Ask whether mail from this address is accepted.")
+@click.option("--to", "to_address", type=ADDRESS, help="With --from: also ask about this recipient.")
 @click.option("--relay", "name", default="", metavar="NAME", help="Which relay of the campaign.")
 @click.option(
     "--password-stdin", is_flag=True, help="Read the password from standard input, one line; it is stored nowhere."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    where: str, sender: str | None, recipient: str | None, name: str, password_stdin: bool, as_json: bool
+    where: str, from_address: Address | None, to_address: Address | None, name: str, password_stdin: bool, as_json: bool
 ) -> int:
     """Test a mail server and show what it supports.
 
@@ -52,10 +53,8 @@ def command(
     from bulkmail.settings.secrets import find_key_password, find_proxy_password, find_tokens
     from bulkmail.smtp.credentials import Credentials, Tokens
 
-    if recipient and not sender:
+    if to_address and not from_address:
         raise ConfigError("--to needs a sender", hint="add --from ADDRESS")
-    from_address = _address("--from", sender) if sender else None
-    to_address = _address("--to", recipient) if recipient else None
     relay = relay_of(where, name)
     credentials: Credentials | None = None
     if (fetch := find_tokens(relay)) is not None:
@@ -135,12 +134,3 @@ def password_of(relay: Relay, *, from_stdin: bool = False, can_ask: bool = True)
         return find_password(relay, ask=(password_prompt() if can_ask else None) or no_one)
     except _NoPassword:
         return None
-
-
-def _address(flag: str, text: str) -> Address:
-    from bulkmail.model.recipient import Address
-
-    try:
-        return Address.parse(text)
-    except AddressError as error:
-        raise ConfigError(f"{flag} {text!r}: {error}", hint="write it as name@example.com") from None

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import click
 
-from bulkmail.model.quantities import parse_share
+from bulkmail.cli.param_types import RATE, SHARE
 from bulkmail.model.rate import Rate
 from bulkmail.sandbox.faults import Faults
 from bulkmail.sandbox.inbox import Inbox
@@ -41,11 +41,11 @@ Examples:
     show_default=True,
     help="Store the mail here.",
 )
-@click.option("--reject", metavar="SHARE", default="0%", help='Reject this share of recipients permanently: "5%".')
-@click.option("--defer", metavar="SHARE", default="0%", help="Defer this share of attempts: such mail is retried.")
-@click.option("--throttle", metavar="RATE", help='Defer mail above this rate: "10/s".')
+@click.option("--reject", type=SHARE, default="0%", help='Reject this share of recipients permanently: "5%".')
+@click.option("--defer", type=SHARE, default="0%", help="Defer this share of attempts: such mail is retried.")
+@click.option("--throttle", type=RATE, help='Defer mail above this rate: "10/s".')
 @click.option(
-    "--drop-after-dot", metavar="SHARE", default="0%", help="Disconnect without a reply after this share of messages."
+    "--drop-after-dot", type=SHARE, default="0%", help="Disconnect without a reply after this share of messages."
 )
 @click.option(
     "--seed",
@@ -56,7 +56,7 @@ Examples:
     help="Random seed; the same seed hits the same addresses.",
 )
 def command(
-    port: int, maildir: Path, reject: str, defer: str, throttle: str | None, drop_after_dot: str, seed: int
+    port: int, maildir: Path, reject: float, defer: float, throttle: Rate | None, drop_after_dot: float, seed: int
 ) -> None:
     """Run a local test mail server that keeps all mail and delivers none.
 
@@ -64,10 +64,10 @@ def command(
     Stop it with Ctrl-C.
     """
     faults = Faults(
-        reject=parse_share(reject),
-        defer=parse_share(defer),
-        drop_after_dot=parse_share(drop_after_dot),
-        throttle=Rate.parse(throttle) if throttle else None,
+        reject=reject,
+        defer=defer,
+        drop_after_dot=drop_after_dot,
+        throttle=throttle,
         seed=seed,
     )
     kept, trouble = anyio.run(_serve, port, maildir, faults)

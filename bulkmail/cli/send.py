@@ -27,6 +27,7 @@ from bulkmail.cli.in_store import send as send_from_store
 from bulkmail.cli.metrics import counted
 from bulkmail.cli.notifying import notify_option, say_fault
 from bulkmail.cli.pace_flags import lift_option
+from bulkmail.cli.param_types import ADDRESS
 from bulkmail.cli.passwords import password_stdin_option, passwords_for
 from bulkmail.cli.program import json_option
 from bulkmail.cli.progress import Progress, make_progress
@@ -49,8 +50,7 @@ from bulkmail.mailing.previous_run import Past
 from bulkmail.mailing.run_record import lift_rests
 from bulkmail.mailing.run_watch import notify_if_killed, record_notify
 from bulkmail.mailing.suppression_list import intake_overdue, list_in_use
-from bulkmail.model.errors import AddressError, ConfigError
-from bulkmail.model.recipient import Address
+from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
 from bulkmail.settings.allowed_commands import allow, commands_in, home_of, refuse_unallowed
@@ -84,13 +84,13 @@ Examples:
 )
 @click.option(
     "--only",
-    metavar="ADDRESS",
+    type=ADDRESS,
     multiple=True,
     help="Send only to this address of the list; repeatable; the rest stays pending.",
 )
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Rehearse with N rows chosen at random.")
-@click.option("--redirect-to", metavar="ADDRESS", help="Rehearse: send every message to this address.")
-@click.option("--test", "test_to", metavar="ADDRESS", help="Send one test message to this address, and nothing else.")
+@click.option("--redirect-to", type=ADDRESS, help="Rehearse: send every message to this address.")
+@click.option("--test", "test_to", type=ADDRESS, help="Send one test message to this address, and nothing else.")
 @click.option(
     "--row", type=click.IntRange(min=1), metavar="N", help="With --test: as row N gets it (default: the first)."
 )
@@ -129,7 +129,7 @@ def command(campaign: str | None, **options: Any) -> int:
     Exit code: 0 all accepted, 1 some failed, 2 nothing sent, 3 stopped before
     the end (run it again), 4 rows in doubt.
     """
-    only = [_address(text) for text in options.pop("only")]
+    only = options.pop("only")
     redirect_to, trace_to = options.pop("redirect_to"), options.pop("trace_to")
     order = Order(
         outbox=options.pop("outbox"),
@@ -138,7 +138,7 @@ def command(campaign: str | None, **options: Any) -> int:
         paced=options.pop("paced"),
         only=frozenset(address.key for address in only),
         sample=options.pop("sample"),
-        redirect_to=_address(redirect_to) if redirect_to else None,
+        redirect_to=redirect_to,
         dry_run=options.pop("dry_run"),
         start_over=options.pop("start_over"),
         only_unreached=options.pop("only_unreached"),
@@ -167,7 +167,7 @@ def command(campaign: str | None, **options: Any) -> int:
     if test_to is not None:
         return send_test(
             settings,
-            to=_address(test_to),
+            to=test_to,
             row=row,
             follow_up=order.follow_up,
             home=home_of(campaign),
@@ -251,13 +251,6 @@ def command(campaign: str | None, **options: Any) -> int:
         counted(make_progress(mode), port) as progress,
     ):
         return run_async(lambda: main(trace, progress))
-
-
-def _address(text: str) -> Address:
-    try:
-        return Address.parse(text)
-    except AddressError as error:
-        raise ConfigError(f"the address {text!r} {error}", hint="write it as name@example.com") from None
 
 
 def _offer_sandbox(settings: Settings) -> Settings:

@@ -113,7 +113,7 @@ class CampaignPages:
             runs.sort(key=lambda each: -each[1].created_at)
         campaigns = [Item(folder, found.get(folder.id, [])[:3]) for folder in listing.campaigns.values()]
         campaigns.sort(key=lambda item: (-(item.runs[0][1].created_at if item.runs else 0), item.folder.name.lower()))
-        shown = [(run.id, view.state, view.counts()) for runs in found.values() for run, view in runs]
+        shown = [(run.id, view.state, view.waiting, view.counts()) for runs in found.values() for run, view in runs]
         return {
             "here": "/",
             "campaigns": campaigns,

@@ -85,23 +85,15 @@ class Attempt(Transfer, eq=False, kw_only=True):
             run.scheduler.lost(booking)
             run.life.nudge()
             return
-        if self._is_as_before(event):
+        decision = run.plan.feedback.decide(event)
+        if decision.is_untried(has_carried=session.carried > 0):
             if self.is_mark_asked:
                 run.journal.put(Release(booking.job.delivery.id), _ignore)
             run.scheduler.give_back(booking)
             run.life.nudge()
             return
         took = run.clock.monotonic() - self.began
-        self.conclude(booking.provider, record(run, booking, event, at=self.at, took=took), event)
-
-    def _is_as_before(self, event: Reply | Fault) -> bool:
-        """Whether nothing of the message left that could count as a try: it goes again as if nothing had been."""
-        if not isinstance(event, Fault) or event.stage is Stage.END:
-            return False
-        if event.kind is Breakage.STOPPED:
-            return True
-        # The server had closed an old session, or one that has done its work: on a fresh one it may be quite willing.
-        return event.stage is Stage.MAIL and event.kind is Breakage.LOST and self.session.carried > 0
+        self.conclude(booking.provider, record(run, booking, decision, event, at=self.at, took=took), event)
 
 
 class GroupedAttempt(Transfer, eq=False, kw_only=True):
@@ -135,15 +127,10 @@ class GroupedAttempt(Transfer, eq=False, kw_only=True):
         # From the back: what goes once more goes to the head of the queue, and there the order shall be the same.
         for number, attempt in reversed(list(enumerate(self.attempts))):
             own = self.own.get(number, event)
-            if number and _is_too_many(own):
+            if number and attempt.run.plan.feedback.decide(own).splits:
                 self.too_many(number)
                 own = Fault(Stage.RCPT, Breakage.STOPPED, f"it goes in a transaction of its own: {own}")
             attempt.decided(own)
-
-
-def _is_too_many(event: Reply | Fault) -> bool:
-    """RFC 5321 §4.5.3.1.10: the rest may be sent at once, in another transaction."""
-    return isinstance(event, Reply) and event.stage is Stage.RCPT and event.enhanced in ("4.5.3", "5.5.3")
 
 
 def _ignore(error: BaseException | None) -> None:
@@ -153,10 +140,11 @@ def _ignore(error: BaseException | None) -> None:
 # -- what they came to
 
 
-def record(run: Run, booking: Booking, event: Reply | Fault, *, at: float, took: float) -> ThrottleDecision:
+def record(
+    run: Run, booking: Booking, decision: ThrottleDecision, event: Reply | Fault, *, at: float, took: float
+) -> ThrottleDecision:
     """Records how an attempt that began `at` (wall clock) ended after `took` seconds; returns what follows from it."""
     job, relay = booking.job, booking.session.relay
-    decision = run.plan.feedback.decide(event)
     number = job.delivery.id
     verdict = run.breaker.spared(event, decision.verdict)
     names_us = verdict.reason is not Reason.UNSTATED_POLICY
@@ -192,7 +180,7 @@ def record_unmade(run: Run, booking: Booking, error: TemplateError) -> None:
         _put_invalid(run, booking, error)
     else:  # a file of the row has gone since, or a hook changed its mind
         fault = Fault(Stage.MAIL, Breakage.UNSENDABLE, printable(str(error)))
-        record(run, booking, fault, at=run.clock.now(), took=0.0)
+        record(run, booking, run.plan.feedback.decide(fault), fault, at=run.clock.now(), took=0.0)
 
 
 def _put_invalid(run: Run, booking: Booking, error: TemplateError) -> None:

@@ -296,7 +296,7 @@ class Worker:
             run.record_failure(relay, event, asked=decision.asked)
         elif not session.is_spent:  # else it follows from what ended the session
             relay.is_on_trial = relay.is_on_trial or verdict.probes
-            session.fails(event, verdict.scope, asked=decision.asked)
+            session.fails(event, decision)
         session.is_spent = session.is_spent or verdict.drops
 
 

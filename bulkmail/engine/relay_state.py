@@ -440,7 +440,7 @@ class Throttling:
         if relay.health.limit < relay.most_connections:
             self._look(relay, "", self._clock.monotonic(), event=event)
 
-    def ran_out(self, event: Fault, relay: RelayState) -> None:
+    def ran_out(self, event: Reply | Fault, relay: RelayState) -> None:
         """This computer gives no more connections, which is no fault of the relay: it goes on with those it has."""
         now, open_now = self._clock.monotonic(), relay.health.open
         self._count(now)

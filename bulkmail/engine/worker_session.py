@@ -12,15 +12,11 @@ from bulkmail.engine.relay_state import RelayState, SessionUse
 from bulkmail.engine.run import Run
 from bulkmail.engine.scheduler import Booking
 from bulkmail.model.outcome import Breakage, Fault, Reply, Scope, Stage
-from bulkmail.model.retry import login_wait
+from bulkmail.model.shaper import ThrottleDecision
 from bulkmail.model.timing import IDLE_SESSION_KEPT
 from bulkmail.smtp.replies import SessionRefused
 
 log = logging.getLogger("bulkmail.engine")
-
-# A relay where nothing answers at the very first try is more likely misspelt than busy.
-_HOPELESS_AT_FIRST = {Breakage.REFUSED, Breakage.NO_SUCH_HOST, Breakage.UNREACHABLE}
-_CONNECTING = {Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS}
 
 
 class WorkerSession:
@@ -121,16 +117,16 @@ class WorkerSession:
         run, relay = self._run, self.relay
         log.info("session refused", extra={"stage": event.stage.value, "why": str(event)})
         decision, health = run.plan.feedback.decide(event), relay.health
-        asked = max(decision.suspend if health.open else decision.asked, login_wait(event))
-        misspelt = isinstance(event, Fault) and event.kind in _HOPELESS_AT_FIRST and not health.is_proven
+        asked = max(decision.suspend if health.open else decision.asked, decision.login_wait)
+        misspelt = decision.is_unanswered and not health.is_proven
         # Of a relay that serves us already, a refusal says only that it wants no more sessions; not so of a login.
-        stops = decision.verdict.stops and not (health.open and isinstance(event, Reply) and event.stage in _CONNECTING)
+        stops = decision.verdict.stops and not (health.open and decision.declines_session)
         health.back_off(run.clock.monotonic(), jitter=run.plan.rng(), asked=asked)
         if pause := decision.pause_at(run.clock.now()):
             run.pause_account(relay, pause, f"{relay.name} says: {event}")
         elif stops or (misspelt and not run.has_several):
             run.leave_out(relay, event)
-        elif isinstance(event, Fault) and event.kind is Breakage.EXHAUSTED and health.open:
+        elif decision.is_exhausted and health.open:
             run.throttling.ran_out(event, relay)
         elif health.open:
             run.throttling.refused(event, relay, others=health.open)
@@ -156,19 +152,19 @@ class WorkerSession:
         self.used_at = self._run.clock.monotonic()
         if self.is_spent or not line.usable:
             if not (self.is_spent or self.carried or self._is_closed):
-                self.fails(Fault(Stage.MAIL, Breakage.LOST, line.closed_because))
+                fault = Fault(Stage.MAIL, Breakage.LOST, line.closed_because)
+                self.fails(fault, self._run.plan.feedback.decide(fault))
             self.drop()
 
-    def fails(self, event: Reply | Fault, scope: Scope = Scope.SESSION, *, asked: float = 0.0) -> None:
+    def fails(self, event: Reply | Fault, decision: ThrottleDecision) -> None:
         """The session is over, and the relay does not say how it wants to be treated.
 
         One that did its work is replaced.  One that carried nothing while others do is one more than the relay takes.
         """
-        run, relay = self._run, self.relay
-        is_dismissed = isinstance(event, Reply) and event.code == 421 and event.stage in (Stage.MAIL, Stage.RCPT)
+        run, relay, scope, asked = self._run, self.relay, decision.verdict.scope, decision.asked
         if not self.carried and relay.health.fruitful:
             run.throttling.refused(event, relay, others=relay.health.open - 1)
-        elif self.carried and is_dismissed and not asked:
+        elif self.carried and decision.dismisses and not asked:
             if not run.is_dismissal(relay, self.carried) and scope is not Scope.SESSION:
                 run.record_failure(relay, event)
         elif not self.carried or scope is not Scope.SESSION:

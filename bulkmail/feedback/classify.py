@@ -7,7 +7,7 @@ import tomllib
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from bulkmail.feedback.notice import RecipientNotice
 from bulkmail.model import verdict
@@ -50,26 +50,14 @@ class BounceReason(StrEnum):
     UNCLEAR = "unclear"
 
 
-@dataclass(frozen=True, slots=True)
-class BounceRule:
-    """One entry of `data/bounces.toml`.  Without `text` the digits alone decide."""
+class BounceVerdict(NamedTuple):
+    """What a rule of `data/bounces.toml` says.  A rule without a text goes by the digits alone."""
 
-    reason: BounceReason
     kind: FeedbackKind
-    text: re.Pattern[str] | None
-    enhanced: re.Pattern[str] | None
-    unless: re.Pattern[str] | None
-    but_not: re.Pattern[str] | None
-    examples: tuple[str, ...]
+    reason: BounceReason
 
-    def fits(self, text: str, enhanced: str) -> bool:
-        """Whether it is for words in plain form, with these digits."""
-        return (
-            (self.enhanced is None or self.enhanced.fullmatch(enhanced) is not None)
-            and (self.unless is None or self.unless.fullmatch(enhanced) is None)
-            and (self.but_not is None or self.but_not.search(text) is None)
-            and (self.text is None or self.text.search(text) is not None)
-        )
+
+BounceRule = verdict.Rule[BounceVerdict]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +77,7 @@ def _table(name: str, entries: str) -> list[dict[str, Any]]:
 
 
 @cache
-def provider_rules() -> tuple[verdict.Rule, ...]:
+def provider_rules() -> tuple[verdict.ReplyRule, ...]:
     """What single providers say in words of their own: the table by which replies in our own sessions are judged."""
     return tuple(map(verdict.rule_of, _table("replies.toml", "reply")))
 
@@ -98,9 +86,9 @@ def provider_rules() -> tuple[verdict.Rule, ...]:
 def rules() -> tuple[BounceRule, ...]:
     """The table, in its order."""
     return tuple(
-        BounceRule(
-            reason=BounceReason(table["reason"]),
-            kind=FeedbackKind(table["kind"]),
+        verdict.Rule(
+            codes=("",),
+            verdict=BounceVerdict(FeedbackKind(table["kind"]), BounceReason(table["reason"])),
             text=_words(table.get("text", "")),
             but_not=_words(table.get("but_not", "")),
             enhanced=_codes(table.get("enhanced", "")),
@@ -115,8 +103,8 @@ def _words(text: str | list[str]) -> re.Pattern[str] | None:
     return re.compile(text if isinstance(text, str) else "|".join(text)) if text else None
 
 
-def _codes(text: str) -> re.Pattern[str] | None:
-    return re.compile(text.replace(".", r"\.").replace("*", "[0-9]+").replace(" ", "|")) if text else None
+def _codes(text: str) -> tuple[re.Pattern[str], ...]:
+    return tuple(map(verdict.enhanced_pattern, text.split()))
 
 
 def classify(notice: RecipientNotice, text: str = "") -> NoticeMeaning:
@@ -146,18 +134,18 @@ def classify(notice: RecipientNotice, text: str = "") -> NoticeMeaning:
 def _meaning(notice: RecipientNotice, text: str, code: int | None, enhanced: str) -> tuple[FeedbackKind, BounceReason]:
     said = notice.diagnostic or notice.text
     if said and (found := by_words(said, enhanced)) is not None:
-        return found.kind, found.reason
+        return found
     for rule in rules():
-        if rule.text is None and rule.fits("", enhanced):
+        if rule.text is None and rule.verdict is not None and rule.fits_words("", enhanced):
             # The server may contradict the program that wrote the status.
-            if rule.kind is FeedbackKind.HARD and code in _OF_STORAGE:
+            if rule.verdict.kind is FeedbackKind.HARD and code in _OF_STORAGE:
                 return FeedbackKind.SOFT, BounceReason.MAILBOX_FULL
-            return rule.kind, rule.reason
+            return rule.verdict
     if said and (code or enhanced) and (judged := _by_judge(said, code, enhanced)) is not None:
         return judged
     for reported in (notice.text, text):
         if reported and (found := by_words(reported, enhanced)) is not None:
-            return found.kind, found.reason
+            return found
     if enhanced.startswith("4") or (code is not None and 400 <= code < 500):
         return FeedbackKind.SOFT, BounceReason.NOT_NOW
     if enhanced.startswith("5") or code or notice.action:
@@ -165,10 +153,10 @@ def _meaning(notice: RecipientNotice, text: str, code: int | None, enhanced: str
     return FeedbackKind.UNCLEAR, BounceReason.UNCLEAR
 
 
-def by_words(words: str, enhanced: str = "") -> BounceRule | None:
-    """The first entry of the table whose text, and whose digits where it has any, fit."""
+def by_words(words: str, enhanced: str = "") -> BounceVerdict | None:
+    """What the first entry of the table says whose text, and whose digits where it has any, fit."""
     text = _SIGNS.sub(" ", _SENTENCE_END.sub(" | ", plain(words[:_LONGEST])))
-    return next((rule for rule in rules() if rule.text is not None and rule.fits(text, enhanced)), None)
+    return next((rule.verdict for rule in rules() if rule.text is not None and rule.fits_words(text, enhanced)), None)
 
 
 _SENTENCE_END = lazy_pattern(r"[.;!?]+(?=\s|$)")

@@ -11,18 +11,15 @@ from collections.abc import Callable
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy import lazy_pattern
-from bulkmail.model.outcome import Fault, Reason, Reply
 from bulkmail.model.quantities import parse_duration
 from bulkmail.model.timing import (
     DISMISSALS_MERGED_WITHIN,
     FIRST_OPENINGS,
     LAST_WAIT_AT_LEAST,
     LATER_OPENINGS,
-    LOGIN_RETRIED_AFTER,
     LONGEST_ASKED_WAIT,
     OPENINGS_WINDOW,
 )
-from bulkmail.model.verdict import judge
 
 # -- When to try again, as arithmetic.  The waiting is done elsewhere.
 
@@ -362,9 +359,3 @@ class OpeningBudget:
     def _cut(self, now: float, wait: float) -> float:
         """`wait`, but no longer than patience lasts: what is tried last is tried when it ends, and not long after."""
         return min(wait, max(self._gives_up_at - now, LAST_WAIT_AT_LEAST))
-
-
-def login_wait(event: Reply | Fault) -> float:
-    """Seconds to wait before another login: a minute where the relay counts them, else 0."""
-    verdict = judge(event)
-    return LOGIN_RETRIED_AFTER if verdict.reason is Reason.TOO_MANY_LOGINS and not verdict.stops else 0.0

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 
 from bulkmail.model.lazy import dataclass
-from bulkmail.model.outcome import Effect, Fault, Outcome, Reply, Scope, Verdict
+from bulkmail.model.outcome import Breakage, Effect, Fault, Outcome, Reason, Reply, Scope, Stage, Verdict
 from bulkmail.model.rate import AdaptiveRate, ComplaintShare, ConcurrencyLimit, Meter, Rate, RateLimiter
 from bulkmail.model.retry import PROVIDER_BACKOFF, RELAY_BACKOFF, Backoff, asked_until, asked_wait
 from bulkmail.model.route import MailboxProviders
 from bulkmail.model.timing import (
+    LOGIN_RETRIED_AFTER,
     LONGEST_ACCOUNT_PAUSE,
     LONGEST_SUSPENSION,
     NO_HOLD,
@@ -19,7 +20,7 @@ from bulkmail.model.timing import (
     RISING_RATE_UPDATED_EVERY,
     Hold,
 )
-from bulkmail.model.verdict import Rule, judge
+from bulkmail.model.verdict import ReplyRule, judge
 from bulkmail.text import printable
 
 # -- What a server's replies ask of us: the verdict on each, with the times that its words name.
@@ -30,12 +31,13 @@ class ThrottleDecision:
     """What is to be done about one reply: its verdict, and for how long.
 
     `asked` is how many seconds the server asks us to back off, 0 when it did not say; `until` the wall-clock second
-    that it names, None when it names none.
+    that it names, None when it names none.  The workers of a run ask it, and never look at `event` themselves.
     """
 
     verdict: Verdict
     asked: float = 0.0
     until: float | None = None
+    event: Reply | Fault | None = field(default=None, compare=False, repr=False)
 
     @property
     def suspend(self) -> float:
@@ -67,6 +69,54 @@ class ThrottleDecision:
         return Effect.FEWER in self.verdict.effects
 
     @property
+    def login_wait(self) -> float:
+        """Seconds to wait before another login: a minute where the relay counts them, else 0."""
+        is_counted = self.verdict.reason is Reason.TOO_MANY_LOGINS and not self.verdict.stops
+        return LOGIN_RETRIED_AFTER if is_counted else 0.0
+
+    @property
+    def declines_session(self) -> bool:
+        """Whether a server would not have this session; beside others that work it only wants no more of them."""
+        return isinstance(self.event, Reply) and self.event.stage in _CONNECTING
+
+    @property
+    def dismisses(self) -> bool:
+        """Whether the server ends a session that was to carry another message."""
+        return isinstance(self.event, Reply) and self.event.code == 421 and self.event.stage in (Stage.MAIL, Stage.RCPT)
+
+    @property
+    def splits(self) -> bool:
+        """Whether this recipient and those behind it may be sent to at once, in another transaction.
+
+        RFC 5321 §4.5.3.1.10.
+        """
+        event = self.event
+        return isinstance(event, Reply) and event.stage is Stage.RCPT and event.enhanced in ("4.5.3", "5.5.3")
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether nothing answers at that address, which is more likely misspelt than busy when it never did."""
+        return isinstance(self.event, Fault) and self.event.kind in _NOTHING_ANSWERS
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether it is this computer that has no more to give."""
+        return isinstance(self.event, Fault) and self.event.kind is Breakage.EXHAUSTED
+
+    def is_untried(self, *, has_carried: bool) -> bool:
+        """Whether nothing of the message left that could count as a try: it goes again as if nothing had been.
+
+        The server may have closed an old session, or one that has done its work (`has_carried`): on a fresh one it may
+        accept the message.
+        """
+        event = self.event
+        if not isinstance(event, Fault) or event.stage is Stage.END:
+            return False
+        if event.kind is Breakage.STOPPED:
+            return True
+        return event.stage is Stage.MAIL and event.kind is Breakage.LOST and has_carried
+
+    @property
     def pause(self) -> float:
         """Seconds that the account is to rest because a quota is used up; 0 when none is."""
         return self.verdict.pause and (self.asked or self.verdict.pause)
@@ -82,17 +132,21 @@ class ThrottleDecision:
 class Feedback:
     """The judge with rules of its own before the built-in ones; the first that fits decides."""
 
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[ReplyRule, ...] = ()
 
     def decide(self, event: Reply | Fault) -> ThrottleDecision:
         """The verdict on how an attempt ended, and what it asks of us."""
         verdict = judge(event, self.rules)
         if isinstance(event, Fault) or verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE, Scope.SESSION):
-            return ThrottleDecision(verdict)
+            return ThrottleDecision(verdict, event=event)
         if verdict.pause:
             asked = asked_wait(event.text, longest=LONGEST_ACCOUNT_PAUSE)
-            return ThrottleDecision(verdict, asked, asked_until(event.text))
-        return ThrottleDecision(verdict, asked_wait(event.text))
+            return ThrottleDecision(verdict, asked, asked_until(event.text), event)
+        return ThrottleDecision(verdict, asked_wait(event.text), event=event)
+
+
+_NOTHING_ANSWERS = frozenset({Breakage.REFUSED, Breakage.NO_SUCH_HOST, Breakage.UNREACHABLE})
+_CONNECTING = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS})
 
 
 # -- What a relay or a provider has complained of, what it is given since, and until when.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.outcome import (
@@ -34,49 +34,78 @@ from bulkmail.model.quantities import parse_duration
 from bulkmail.model.quota import DAY, HOUR
 from bulkmail.model.wording import Meaning, Span, Subject, read
 
-__all__ = ["ACCEPTED", "Effect", "Outcome", "Reason", "Rule", "Scope", "Verdict", "enhanced_pattern", "judge"]
+__all__ = [
+    "ACCEPTED",
+    "Effect",
+    "Outcome",
+    "Reason",
+    "ReplyRule",
+    "Rule",
+    "Scope",
+    "Verdict",
+    "enhanced_pattern",
+    "judge",
+]
+
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """Which replies a verdict is for.  Empty means any.
+class Rule(Generic[V]):
+    """Which replies a verdict is for, in our own sessions or in a report of another server.  Empty means any.
 
     `codes` are beginnings of reply codes, `enhanced` patterns of enhanced status codes, of which an empty one is a
-    reply without.  `about` and `spans` are what the words mean.  Without a `verdict` the rule says that the reply is
-    about `subject`, and leaves the rest to those behind it.
+    reply without; with one of `unless` it is not for the reply, and not with `but_not` in its text.  `about` and
+    `spans` are what the words mean.  Without a `verdict` the rule says that the reply is about `subject`, and leaves
+    the rest to those behind it.  `examples` are texts that it is for.
     """
 
     codes: tuple[str, ...]
-    verdict: Verdict | None
+    verdict: V | None
     stages: frozenset[Stage] = frozenset()
     enhanced: tuple[re.Pattern[str], ...] = ()
     text: re.Pattern[str] | None = None
     about: frozenset[Subject] = frozenset()
     spans: frozenset[Span | None] = frozenset()
     subject: Subject = Subject.RECIPIENT
+    unless: tuple[re.Pattern[str], ...] = ()
+    but_not: re.Pattern[str] | None = None
+    examples: tuple[str, ...] = ()
 
     def fits(self, reply: Reply, meaning: Meaning) -> bool:
         """Whether it is for `reply`, which means that."""
         return (
             str(reply.code).startswith(self.codes)
             and (not self.stages or reply.stage in self.stages)
-            and (not self.enhanced or any(pattern.fullmatch(reply.enhanced) for pattern in self.enhanced))
             and (not self.about or meaning.subject in self.about)
             and (not self.spans or meaning.span in self.spans)
-            and (self.text is None or self.text.search(reply.text) is not None)
+            and self.fits_words(reply.text, reply.enhanced)
         )
 
+    def fits_words(self, text: str, enhanced: str) -> bool:
+        """Whether it is for these words with that enhanced code, wherever they come from."""
+        return (
+            (not self.enhanced or any(pattern.fullmatch(enhanced) for pattern in self.enhanced))
+            and not any(pattern.fullmatch(enhanced) for pattern in self.unless)
+            and (self.but_not is None or self.but_not.search(text) is None)
+            and (self.text is None or self.text.search(text) is not None)
+        )
+
+
+ReplyRule = Rule[Verdict]
+"""A rule for what servers answer in our own sessions."""
 
 ACCEPTED = Verdict(Outcome.ACCEPTED, Scope.RECIPIENT, Reason.ACCEPTED)
 """The verdict on every positive reply to the end of a message."""
 
 
-def judge(event: Reply | Fault, rules: Sequence[Rule] = ()) -> Verdict:
+def judge(event: Reply | Fault, rules: Sequence[ReplyRule] = ()) -> Verdict:
     """The verdict on how an attempt ended; `rules` come before the built-in ones."""
     return _judge_fault(event) if isinstance(event, Fault) else _judge_reply(event, rules)
 
 
-def rule_of(table: Mapping[str, Any]) -> Rule:
+def rule_of(table: Mapping[str, Any]) -> ReplyRule:
     """An entry of `data/replies.toml`, which says what its keys mean."""
     return Rule(
         codes=tuple(table["codes"].split()),
@@ -127,7 +156,7 @@ def _judge_fault(fault: Fault) -> Verdict:
     return deferred(Scope.SESSION, Reason.FAULT, counts=fault.stage is Stage.BODY, drops=True, label=what)
 
 
-def _judge_reply(reply: Reply, rules: Sequence[Rule]) -> Verdict:
+def _judge_reply(reply: Reply, rules: Sequence[ReplyRule]) -> Verdict:
     if reply.is_positive:
         return ACCEPTED if reply.stage is Stage.END else _desync(reply)
     if reply.code < 400:
@@ -158,7 +187,7 @@ def _desync(reply: Reply) -> Verdict:
     return deferred(Scope.SESSION, Reason.DESYNC, counts=False, drops=True)
 
 
-def _codes(codes: str, verdict: Verdict | None, **more: Any) -> Rule:
+def _codes(codes: str, verdict: Verdict | None, **more: Any) -> ReplyRule:
     """A rule for these beginnings of codes, `"550 45"`; `enhanced` is written in one string, `"4.7.5?? 4.7.6??"`."""
     if (enhanced := more.pop("enhanced", None)) is not None:
         more["enhanced"] = tuple(enhanced_pattern(each) for each in enhanced.split(" "))
@@ -223,7 +252,7 @@ _LOGIN_RULES = (
 )
 
 
-def _about_us() -> Iterator[Rule]:
+def _about_us() -> Iterator[ReplyRule]:
     """What names us: 5xx strike, and stop at once before a recipient is named; 4xx pause the relay."""
     for subject, scope, reason in (
         (Subject.SENDER, Scope.SENDER, Reason.SENDER_REFUSED),
@@ -245,7 +274,7 @@ def _about_us() -> Iterator[Rule]:
         yield _codes("5", unstated, about=frozenset({subject}), stages=_AFTER_RECIPIENT)
 
 
-def _limits() -> Iterator[Rule]:
+def _limits() -> Iterator[ReplyRule]:
     """Limits on sending: no address is at fault."""
     for span, verdict in (
         (Span.HOUR, quota(HOUR, label="hourly sending quota used up")),

@@ -180,8 +180,7 @@ class FileReader:
             try:
                 tree = environment.parse(with_css_apart(current.text))
             except TemplateSyntaxError as error:
-                lines = current.text.split("\n")
-                text, fix = say(str(error.message), lines[error.lineno - 1] if error.lineno <= len(lines) else "")
+                text, fix = say(str(error.message), current.text, error.lineno)
                 self.problems.add(
                     f"{current.name}:{error.lineno}: {text}", fix or "see https://jinja.palletsprojects.com"
                 )

@@ -278,6 +278,9 @@ def read_text(path: Path) -> str:
         raise ConfigError(f"{path}:{line}: is not UTF-8", hint="save the file as UTF-8") from None
 
 
+# What is wrong with TOML, and where, tomllib says only in the sentence of its error (from Python 3.14 on, the place is
+# in attributes, too).  So the place and the fix are found by its wording, here alone: a changed sentence costs both, no
+# more, and is noticed by the tests of faults in a campaign.
 _TOML_PLACE = lazy_pattern(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
 
 

@@ -345,7 +345,7 @@ def test_preview_shows_only_those_who_are_meant_unless_one_is_named(shop: Path) 
             "row 2 of --to is not there or cannot be used",
             "bulkmail check says what is wrong with each row",
         ),
-        (["--address", "zoe@"], "--address 'zoe@' has nothing after the @", "write it as ann@example.com"),
+        (["--address", "zoe@"], '--address "zoe@": has nothing after the @', "write it as name@example.com"),
         (
             ["--row", "1", "--all"],
             "--row, --address, --sample and --all each say which messages are meant",
@@ -804,7 +804,7 @@ def test_sandbox_refuses_a_share_that_is_none() -> None:
     result = run("sandbox", "--reject", "5")
     assert (result.exit_code, result.stderr) == (
         2,
-        "error: cannot read the share '5'\nhint: write \"5%\", from 0% to 100%\n",
+        'error: --reject "5": cannot read the share \'5\'\nhint: write "5%", from 0% to 100%\n',
     )
 
 

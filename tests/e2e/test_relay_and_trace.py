@@ -82,7 +82,7 @@ async def test_password_comes_through_a_pipe(tmp_path, tls):
         (["smtp://ann:Canary-7@mail.example.com"], "must not hold a password"),
         (["smtp://ann:Canary?7@mail.example.com"], "is there a password in it?"),
         (["smtp://127.0.0.1:1", "--to", "bob@example.com"], "add --from ADDRESS"),
-        (["smtp://127.0.0.1:1", "--from", "bob"], "--from 'bob': has no @"),
+        (["smtp://127.0.0.1:1", "--from", "bob"], '--from "bob": has no @'),
     ],
 )
 async def test_relay_command_says_what_is_wrong_with_its_arguments(arguments, said, tmp_path):

@@ -33,13 +33,13 @@ def kind_of(words: str, *, status: str = "5.0.0", action: str = "failed") -> Fee
 )
 def test_table_fits_its_own_examples(rule: BounceRule, example: str) -> None:
     found = classify(RecipientNotice(ANN, action="failed", diagnostic=example))
-    assert (found.kind, found.reason) == (rule.kind, rule.reason)
+    assert (found.kind, found.reason) == rule.verdict
 
 
 def test_table_has_an_example_for_each_entry_and_only_hard_soft_and_blocked() -> None:
     assert len(rules()) > 20
     assert all(rule.examples for rule in rules())
-    assert {rule.kind for rule in rules()} == {FeedbackKind.HARD, FeedbackKind.SOFT, FeedbackKind.BLOCKED}
+    assert {rule.verdict.kind for rule in rules()} == {FeedbackKind.HARD, FeedbackKind.SOFT, FeedbackKind.BLOCKED}
 
 
 @pytest.mark.parametrize(

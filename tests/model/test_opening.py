@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.outcome import Breakage, Fault, Reply, Stage
-from bulkmail.model.retry import Backoff, OpeningBudget, login_wait
+from bulkmail.model.retry import Backoff, OpeningBudget
+from bulkmail.model.shaper import Feedback
 from bulkmail.model.timing import (
     FIRST_OPENINGS,
     LAST_WAIT_AT_LEAST,
@@ -275,4 +276,4 @@ def test_sessions_that_are_dismissed_at_once_say_more_of_the_relay() -> None:
     ],
 )
 def test_login_is_deferred_where_the_relay_counts_them(event: Reply | Fault, seconds: float) -> None:
-    assert login_wait(event) == seconds
+    assert Feedback().decide(event).login_wait == seconds

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from jinja2 import Template as JinjaTemplate
-from jinja2 import TemplateAssertionError, UndefinedError, nodes
+from jinja2 import UndefinedError, nodes
 
 from bulkmail.message.attachments.invitation import escape_value
 from bulkmail.message.compose.pieces import Piece, pieces_of
@@ -27,7 +27,7 @@ from bulkmail.message.template.locality import locale_of, locality_now
 from bulkmail.message.template.required import required_by
 from bulkmail.message.template.strictness import truth
 from bulkmail.message.template.tags import without_tag_lines
-from bulkmail.message.template.template_errors import NO_ROW, explain, missing_partial, place
+from bulkmail.message.template.template_errors import NO_ROW, UnknownOperation, explain, missing_partial, place
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.lazy import dataclass
@@ -208,9 +208,9 @@ def compile_condition(text: str, *, name: str = "--where") -> Condition:
     environment = make_environment({}, locality=locality_now())
     functions = _globals(environment)
     try:
-        expression = environment.compile_expression(text, undefined_to_none=False)
         tree = environment.parse("{{ " + text + " }}")
         _check_filters(tree, name, environment)
+        expression = environment.compile_expression(text, undefined_to_none=False)
         names = required_by(tree, {}) - _ALWAYS_THERE
     except Exception as error:
         raise explain(error, name=name, environment=environment) from None
@@ -257,7 +257,7 @@ def _parse(template: Template, environment: MessageEnvironment) -> nodes.Templat
 
 
 def _check_filters(tree: nodes.Template, name: str, environment: MessageEnvironment) -> None:
-    """Raises `TemplateAssertionError` for a filter or test that there is not.
+    """Raises `UnknownOperation` for a filter or test that there is not.
 
     Jinja itself leaves one inside a condition to the rendering of each row, as the condition may ask whether it exists.
     """
@@ -267,7 +267,7 @@ def _check_filters(tree: nodes.Template, name: str, environment: MessageEnvironm
     for node in used:
         kind, known = ("filter", environment.filters) if isinstance(node, nodes.Filter) else ("test", environment.tests)
         if node.name not in known:
-            raise TemplateAssertionError(f"No {kind} named {node.name!r}.", node.lineno, name)
+            raise UnknownOperation(kind, node.name, node.lineno, name)
 
 
 def _check_partials(tree: nodes.Template, name: str, environment: MessageEnvironment) -> None:

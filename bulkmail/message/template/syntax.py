@@ -6,12 +6,13 @@ from bulkmail.model.lazy import lazy_pattern
 
 _CURLY = lazy_pattern("[‘’‚‛“”„‟«»]")
 _WORDS = lazy_pattern(r"\{\{[-+]?\s*([^\W\d]\w*(?:[ \t]+[\w.-]+)+)\s*(?:\||[-+]?\}\})")
-_NO_END = "Missing end of comment tag"
 
 
-def say(message: str, line: str) -> tuple[str, str]:
-    """What is wrong with `line`, and the fix; the message of Jinja and no fix where that says it best."""
-    if message == _NO_END and "{#" in line:
+def say(message: str, source: str, lineno: int) -> tuple[str, str]:
+    """What is wrong with line `lineno`, and the fix; the message of Jinja and no fix where that says it best."""
+    lines = source.splitlines()
+    line = lines[lineno - 1] if 0 < lineno <= len(lines) else ""
+    if "{#" in line and "#}" not in "".join([line[line.rindex("{#") :], *lines[lineno:]]):
         return (
             '"{#" begins a comment of the template, and no "#}" ends it',
             'in a style sheet write a space between them, "{ #main", in a template end the comment with "#}"',

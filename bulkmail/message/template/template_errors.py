@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 
-from jinja2 import Template, TemplateNotFound, TemplateSyntaxError, UndefinedError
+from jinja2 import (
+    Template,
+    TemplateAssertionError,
+    TemplateNotFound,
+    TemplateSyntaxError,
+    UndefinedError,
+)
 from jinja2.exceptions import SecurityError
 
 from bulkmail.message.template import syntax
@@ -18,7 +24,6 @@ from bulkmail.model.lazy import lazy_pattern
 from bulkmail.model.recipient import RowFields
 from bulkmail.text import closest, printable, suggest
 
-_UNKNOWN = lazy_pattern(r"No (filter|test) named '([\w.]+)'")
 _CLOCK = frozenset({"date", "datetime", "time", "current_date", "utcnow"})
 _DATES = frozenset({"strftime", "dateformat", "date_format", "datetime", "datetimeformat", "format_date"})
 _SAY_CLOCK = "write {{ today | date }} for the date of the run, {{ now | time }} for its time"
@@ -51,6 +56,15 @@ class UndefinedField(TemplateError):
         self.is_clock = is_clock
 
 
+class UnknownOperation(TemplateAssertionError):
+    """There is no filter or test (the `kind`) of the name that is `wanted`."""
+
+    def __init__(self, kind: str, wanted: str, lineno: int, name: str) -> None:
+        super().__init__(f"No {kind} named {wanted!r}.", lineno, name)
+        self.kind = kind
+        self.wanted = wanted
+
+
 def explain(
     error: Exception,
     *,
@@ -67,10 +81,13 @@ def explain(
     if isinstance(error, TemplateSyntaxError):
         is_nameless = error.name in (None, "<introspection>")  # as Jinja calls what it only looks into
         where = place(name if is_nameless else str(error.name), error.lineno)
-        unknown = _UNKNOWN.match(str(error.message))
-        text, hint = syntax.say(str(error.message), _line_of(error))
-        hint = _SAY_DATE if unknown and unknown[2] in _DATES else hint
-        return TemplateError(f"{where}: {_in_words(text, environment)}", hint=hint)
+        if isinstance(error, UnknownOperation):
+            known = environment.filters if error.kind == "filter" else environment.tests
+            near = suggest(error.wanted, [each for each in known if not is_own(each)])
+            hint = _SAY_DATE if error.wanted in _DATES else ""
+            return TemplateError(f"{where}: there is no {error.kind} {error.wanted!r}{near}", hint=hint)
+        text, hint = syntax.say(str(error.message), error.source or "", error.lineno)
+        return TemplateError(f"{where}: {text.rstrip('.')}", hint=hint)
     where = place(*_innermost(error.__traceback__, name))
     match error:
         case UndefinedValue(is_field=False, name=name) if name in _DATES:
@@ -106,7 +123,7 @@ def explain(
             hint = "cells of a list are text; write {{ price | number }} or {{ age | int }} to calculate with them"
             return TemplateError(f"{where}: {printable(str(error))}", hint=hint)
         case _:
-            text = _in_words(str(error) or type(error).__name__, environment)
+            text = (str(error) or type(error).__name__).rstrip(".")
     return TemplateError(f"{where}: {printable(text)}")
 
 
@@ -159,11 +176,6 @@ def field_expression(name: str) -> str:
     return name if name.isidentifier() else f"row[{name!r}]"
 
 
-def _line_of(error: TemplateSyntaxError) -> str:
-    lines = (error.source or "").splitlines()
-    return lines[error.lineno - 1] if 0 < error.lineno <= len(lines) else ""
-
-
 def _has_room() -> bool:
     """Whether there is memory for the longest text that a message may have, four bytes a character."""
     try:
@@ -193,16 +205,6 @@ def _say_fields(fields: list[str]) -> str:
     names = [field_expression(name) for name in fields[:_MOST_FIELDS]]
     rest = f" and {len(fields) - _MOST_FIELDS} more" if len(fields) > _MOST_FIELDS else ""
     return printable(f"a template of this row can use {', '.join(names)}{rest}")
-
-
-def _in_words(text: str, environment: MessageEnvironment) -> str:
-    text = text.rstrip(".")
-    found = _UNKNOWN.match(text)
-    if not found:
-        return text
-    kind, name = found.groups()
-    known = environment.filters if kind == "filter" else environment.tests
-    return f"there is no {kind} {name!r}{suggest(name, [each for each in known if not is_own(each)])}"
 
 
 def _innermost(traceback: TracebackType | None, name: str) -> tuple[str, int]:
