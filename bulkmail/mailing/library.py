@@ -243,8 +243,8 @@ class Mailer:
         whom it reached, and who did none of `unless` since (`"bounced"`, `"complained"`, `"unsubscribed"`).  Without
         `recipients` its rows are the list.
 
-        `progress` is called in the event loop after every outcome, so it must be quick.  What it raises stops the run
-        after the messages under way, and is raised here.
+        `progress` is called in the event loop as outcomes become durable, so it must be quick.  What it raises
+        stops the run after the messages under way, and is raised here.
         Cancelling the task ends the run at once: what was under way then may be in doubt.
 
         Raises `NothingToSend`, which has the report, when no recipient is left to send to, unless `allow_empty`.

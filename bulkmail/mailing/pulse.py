@@ -132,7 +132,7 @@ class SendingProgress:
 
 
 class ProgressTeller:
-    """An observer that hands `tell` the progress after every outcome and every reason to wait.
+    """An observer that hands `tell` the progress after outcomes, which may come together, and every reason to wait.
 
     What `tell` raises is kept in `error`, `stop` is called, and nothing more is told.
     """

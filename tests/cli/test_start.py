@@ -82,6 +82,7 @@ def test_process_of_its_own_seldom_looks_for_garbage(campaign: Path) -> None:
 
 
 def test_caller_in_python_keeps_its_own_collector() -> None:
-    before = gc.get_threshold(), gc.get_freeze_count()
+    threshold, frozen = gc.get_threshold(), gc.get_freeze_count()
     assert CliRunner().invoke(main, ["--version"]).exit_code == 0
-    assert (gc.get_threshold(), gc.get_freeze_count()) == before
+    assert gc.get_threshold() == threshold
+    assert gc.get_freeze_count() <= frozen  # Python 3.13 has some frozen from the start, and they may go
