@@ -345,6 +345,7 @@ class ComposingProcesses:
     A message is a function of its delivery and its date, so those are the same bytes as are made here.  Nothing is sent
     because it is here: the sender asks for the message of a delivery that it has claimed.  `trouble` is a sentence
     once a process has ended by itself; its part is done here from then on.
+    It has more attributes than a class should: what is asked, made, missed and shared is one piece of bookkeeping.
     """
 
     def __init__(self, number: int, setup: Setup, composer: Composer) -> None:

@@ -53,6 +53,7 @@ class ListKeeper:
 
     What servers say of a mailbox is written to the list, once a session with the relay was opened whose EHLO does not
     say that it delivers nothing.  What cannot be written now is written later, at the latest at the end.
+    It has more attributes and methods than a class should: one per event of a run, over one list.
     """
 
     def __init__(

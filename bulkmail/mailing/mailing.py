@@ -96,6 +96,7 @@ class Mailing:
     are for the composer; neither is in the outbox.  `wants` are the ids of the only deliveries to send.
     `suppression` holds for a run that goes on: open rows and copies that it names are suppressed whenever rows become
     open, `newly_suppressed` and `newly_suppressed_copies` count them.
+    It has more attributes and methods than a class should: a mailing is all that its steps hand on to one another.
     """
 
     outbox: Outbox

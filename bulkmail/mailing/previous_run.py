@@ -57,6 +57,7 @@ class Past:
     from, by `--changed`; `suppress` are the suppression files that it was begun with, `inputs` all files that its
     campaign was made of.  `schedule` is what it was begun with of planned times, as its outbox has it; `is_ready`: its
     list was read and the checks before sending passed.
+    It has more attributes than a class should: each is one thing that an earlier run decides for a later one.
     """
 
     path: Path

@@ -179,6 +179,7 @@ class Campaign:
     its share.  `follows` is the id of the run whose messages these answer, empty for none.  `group_by` are the columns
     whose values rows share that get one message together; empty for a message for each row.  `row_pictures` is given
     where the HTML names pictures that depend on the row.
+    It has more attributes than a class should: each is one part of what people write, and all go into one digest.
     """
 
     name: str

@@ -96,6 +96,7 @@ class FeedbackEvent:
 
     `replaces` are the source ids that the same report has while no message of ours is known for it: an event that is
     kept under one of them without proof goes when this one comes.
+    It has more attributes than a class should: it is a row of a table, read and written as a whole.
     """
 
     source_id: str

@@ -21,6 +21,7 @@ class KeptDelivery(NamedTuple):
     """One forward path of a row.  Times are wall-clock seconds; `due_at` is 0 for at once, None for never again.
 
     `status` is a value of `Status`, or "grouped" for a row that shares the message of another.
+    It has more attributes than a class should: it is a row of a table, read and written as a whole.
     """
 
     id: int

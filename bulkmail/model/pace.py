@@ -40,6 +40,7 @@ class Pace:
     before which nothing goes.  `quota` holds for each account that messages go through.
     `mailbox_providers` None are the known providers, none of them with limits.  `processes` is how many may be at
     work, all but one to compose; 0 is as many as are worth while.
+    It has more attributes than a class should: each is one key of `[sending]`.
     """
 
     rate: Rate | None = None

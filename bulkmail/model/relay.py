@@ -190,6 +190,7 @@ class Relay:
     `is_lmtp`: it speaks LMTP (RFC 2033).  `socket_path` is a Unix socket's, absolute, in place of host and port.
     `dsn` is what it is asked to report, if it can.  `requires_tls`: no server may pass the message on in clear text; a
     relay that does not promise that (RFC 8689) is not used.
+    It has more attributes than a class should: each is one part of the URL that it is read from.
     """
 
     kind: Kind

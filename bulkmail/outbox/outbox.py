@@ -66,6 +66,7 @@ class Outbox:
     `path` is None in memory.  `campaign` is None for ready-made messages.  `info` is what it notes of the run,
     changed by `note()`.  `newly_in_doubt` is how many deliveries this opening found marked by a crash.  `store` is for
     this room's own use.
+    It has more methods than a class should: each is one transaction, and all of them are this file's promises.
     """
 
     def __init__(self, opened: stores.OutboxFile, lock: Lock | None, durability: Durability) -> None:

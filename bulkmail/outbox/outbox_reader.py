@@ -114,6 +114,7 @@ class OutboxReader:
 
     Times are wall-clock seconds: `started_at` is None before the first message, `ended_at` before the end.  `recovered`
     is how many deliveries crashes have left in doubt, `recovered_at` when the last of them was noticed.
+    It has more methods than a class should: each answers one question about one and the same snapshot.
     """
 
     def __init__(self, opened: sqlite_file.OutboxFile, *, owns: bool) -> None:

@@ -53,6 +53,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     `follows` is the outbox of the run that it follows up.  `list_digest` says which list was loaded, `files` all that
     the campaign was made of, `suppress` the suppression files.  `maildir` is where a rehearsal kept its mail.
     `bounce_run` and `bounce_key` are the run and the key of the tokens in its messages.
+    It has more attributes than a class should: each is one note, and they are written and read in one place.
     """
 
     name: str = ""
