@@ -63,6 +63,14 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
             option.dist = "worksteal"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """`-n auto` of all tests: three processes on two cores, for slow tests wait about as long as they compute."""
+    if config.option.markexpr == BY_DEFAULT:
+        return None
+    return 3 * len(os.sched_getaffinity(0)) // 2 if hasattr(os, "sched_getaffinity") else None
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """A test or file that is named is meant, whatever its marks."""
     if hasattr(config, "workerinput") or config.option.markexpr != BY_DEFAULT:
