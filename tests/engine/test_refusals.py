@@ -82,6 +82,7 @@ async def test_rows_that_were_refused_because_of_us_get_the_message_once_the_ser
     assert outbox.tally().by_status == {Status.ACCEPTED: 12}
 
 
+@pytest.mark.slow
 async def test_temporary_refusal_of_us_is_tried_again_by_one_message_at_a_time(people, run, outbox):
     people(30)
     asked = []

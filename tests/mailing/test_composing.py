@@ -262,6 +262,7 @@ def test_killed_process_is_reported_of_once(tmp_path):
             asking.others.stop()
 
 
+@pytest.mark.slow
 async def test_cancelled_run_leaves_no_process(tmp_path, monkeypatch):
     started: list[ComposingProcesses] = []
     init = ComposingProcesses.__init__

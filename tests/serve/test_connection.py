@@ -92,6 +92,7 @@ async def test_connection_without_a_whole_head_is_cut(first: bytes) -> None:
         dripping.cancel()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 async def test_second_head_on_a_connection_has_to_come_in_time_as_well() -> None:
     async with serving() as connect:
@@ -102,6 +103,7 @@ async def test_second_head_on_a_connection_has_to_come_in_time_as_well() -> None
         assert await rest_of(reader) == b""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 async def test_answer_may_take_longer_than_a_head() -> None:
     async with serving() as connect:

@@ -280,6 +280,7 @@ async def test_any_byte_in_the_buffers_pauses(session_to: SessionTo) -> None:
         assert session._transport.get_write_buffer_limits() == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stalls", [False, True], ids=["goes on", "stalls"])
 async def test_patience_in_the_body_is_for_a_piece(make_message: MakeMessage, stalls: bool) -> None:
     transport = NarrowTransport()
@@ -305,6 +306,7 @@ async def test_patience_in_the_body_is_for_a_piece(make_message: MakeMessage, st
     line.abort()
 
 
+@pytest.mark.slow
 async def test_every_byte_of_a_reply_renews_patience(make_message: MakeMessage, session_to: SessionTo) -> None:
     answer = Split("250 2.1.0 " + "x" * 300)
     async with ScriptedRelay(mail=answer) as relay, session_to(relay, mail=0.25) as session:
@@ -326,6 +328,7 @@ async def test_idle_session_has_no_deadline(make_message: MakeMessage, session_t
             assert session.usable
 
 
+@pytest.mark.slow
 async def test_waiting_for_a_mark_is_not_the_servers_fault(make_message: MakeMessage, session_to: SessionTo) -> None:
     asked: list[Done] = []
     async with ScriptedRelay() as relay, session_to(relay, data=0.05, block=0.05, mail=0.05, rcpt=0.05) as session:

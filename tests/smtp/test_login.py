@@ -267,6 +267,7 @@ async def test_pool_renews_a_token_together() -> None:
     assert relay.auth_attempts <= 20
 
 
+@pytest.mark.slow
 async def test_token_is_renewed_before_its_end() -> None:
     tokens = Tokens(lambda: left.pop(0))
     left = [AccessToken(Secret("first"), 0.8), AccessToken(Secret("second"), 3600.0), AccessToken(Secret("third"))]

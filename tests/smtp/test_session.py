@@ -158,6 +158,7 @@ async def test_end_is_withheld_until_the_mark_is_done(make_message: MakeMessage,
     assert relay.violations == []
 
 
+@pytest.mark.slow
 async def test_end_is_withheld_while_writing_is_paused(make_message: MakeMessage, session_to: SessionTo) -> None:
     async with ScriptedRelay(body=Hang()) as relay, session_to(relay) as session:
         task = asyncio.create_task(session.transact(make_message(BIG), at_once))

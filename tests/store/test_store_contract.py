@@ -7,6 +7,7 @@ import contextlib
 import math
 import random
 
+import pytest
 from msgspec.structs import replace
 
 from bulkmail.engine.contracts import Store
@@ -80,6 +81,7 @@ async def test_outcome_of_a_claim_that_was_not_marked_is_taken(make_store: Open)
     assert (await answered(store.tally()))[Status.REJECTED] == 1
 
 
+@pytest.mark.slow
 async def test_deferred_comes_again_when_it_is_due_and_before_what_was_never_tried(make_store: Open) -> None:
     store = await make_store(3)
     (first,) = await claim(store, 1)
