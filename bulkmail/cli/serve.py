@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bulkmail.serve.public_app import PublicSide
 
 KILLED_LOOK = 60.0  # seconds between two looks for runs that were killed
+SWITCH = 0.0005  # seconds for which reading mail may keep Python from answering a click
 GRACE = 10  # seconds for requests under way, at the end
 EPILOG = """\b
 Examples:
@@ -77,6 +78,7 @@ def command(
     settings = load_serving(config, listen=listen, trusts_proxy=trust_proxy)
     named = load_mailboxes(config)
     _check_installed()
+    sys.setswitchinterval(SWITCH)
     with ExitStack() as opened:
         store = opened.enter_context(open_settings(chosen))
         listener = opened.enter_context(_listening(settings))
