@@ -395,15 +395,17 @@ def _read(
     shape: type[F], data: Mapping[str, Any], environ: Mapping[str, str], *, is_url: bool = False
 ) -> tuple[F, list[Mistake]]:
     context = {"environ": environ, "is_url": is_url}
-    try:
-        return shape.model_validate(data, context=context), []
-    except ValidationError as error:
-        mistakes = [_mistake(data, one) for one in error.errors(include_url=False)]
-    sound = copy.deepcopy(dict(data))
-    # From the back, so that taking an item out of a list does not renumber those still to be taken out.
-    for path in sorted({mistake.path for mistake in mistakes}, key=_sort_key, reverse=True):
-        _take_out(sound, path)
-    return shape.model_validate(sound, context=context), mistakes
+    sound, mistakes = copy.deepcopy(dict(data)), list[Mistake]()
+    while True:
+        try:
+            return shape.model_validate(sound, context=context), mistakes
+        except ValidationError as error:
+            found = [_mistake(sound, one) for one in error.errors(include_url=False)]
+        # What is left of a list or a table may have a fault for want of what was taken out: that is not another one.
+        mistakes = mistakes or found
+        # From the back, so that taking an item out of a list does not renumber those still to be taken out.
+        for path in sorted({mistake.path for mistake in found}, key=_sort_key, reverse=True):
+            _take_out(sound, path)
 
 
 def _sort_key(path: KeyPath) -> tuple[tuple[bool, int, str], ...]:

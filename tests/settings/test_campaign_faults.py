@@ -351,6 +351,21 @@ def test_load_says_what_is_wrong(make_shop, toml: str | bytes, message: str, hin
     assert refusal("shop") == (message, hint)
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('variants = { a = 1, b = "x" }', 'b = "x": expected a whole number'),
+        ("[suppressions]\napply = [5]", "apply = 5: expected a text in quotes"),
+        ('[notify]\ncommand = [5]', "command = 5: expected a text in quotes"),
+        ('[[relay]]\nurl = "smtp://h.example"\nrecipients = [5]', "recipients: expected a text in quotes"),
+    ],
+)
+def test_fault_of_one_item_is_the_only_one(make_shop, line: str, said: str) -> None:  # type: ignore[no-untyped-def]
+    make_shop(SOUND.replace('relay = "sandbox:"\n', "") + line + "\n")
+    message, _ = refusal("shop")
+    assert message.startswith("shop/campaign.toml:") and said in message and "things are wrong" not in message
+
+
 def test_load_says_every_fault_at_once_line_by_line(make_shop) -> None:  # type: ignore[no-untyped-def]
     make_shop(
         'relay = "smpt://mail.example.com"\n'
