@@ -356,7 +356,7 @@ def test_load_says_what_is_wrong(make_shop, toml: str | bytes, message: str, hin
     [
         ('variants = { a = 1, b = "x" }', 'b = "x": expected a whole number'),
         ("[suppressions]\napply = [5]", "apply = 5: expected a text in quotes"),
-        ('[notify]\ncommand = [5]', "command = 5: expected a text in quotes"),
+        ("[notify]\ncommand = [5]", "command = 5: expected a text in quotes"),
         ('[[relay]]\nurl = "smtp://h.example"\nrecipients = [5]', "recipients: expected a text in quotes"),
     ],
 )
