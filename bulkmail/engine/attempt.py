@@ -247,7 +247,13 @@ def _trips(run: Run, trip: Trip) -> None:
     if trip.put_back:
         run.journal.put(PutBack(trip.put_back), _nothing)
     if trip.danger is not Danger.CANARY:  # which is judged when all of those messages are done
-        run.life.end(Ending(BreakerTripped(trip.sentence, hint=trip.hint)))
+        run.life.end(
+            Ending(
+                BreakerTripped(
+                    f"Sending stopped; no recipients were lost: {trip.sentence}", sentence=trip.sentence, hint=trip.hint
+                )
+            )
+        )
 
 
 def _nothing(error: BaseException | None) -> None:

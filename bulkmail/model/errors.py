@@ -59,11 +59,14 @@ class RelayError(BulkmailError):
 
 
 class BreakerTripped(RelayError):
-    """A breaker opened: what is wrong is about the campaign, whichever machine sends it.  `sentence` says what."""
+    """A breaker opened: what is wrong is about the campaign, whichever machine sends it.
 
-    def __init__(self, sentence: str, *, hint: str) -> None:
-        super().__init__(f"Sending stopped; no recipients were lost: {sentence}", hint=hint)
-        self.sentence = sentence
+    `sentence` says what, without that sending stopped.
+    """
+
+    def __init__(self, message: str, *, sentence: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.sentence = sentence or message
 
 
 class SendingPaused(BulkmailError):

@@ -19,7 +19,7 @@ from tests.connections import results_of
 
 pytestmark = pytest.mark.crash
 
-PEOPLE = 24
+PEOPLE = 48
 HEADER, FRAME_HEADER = 32, 24  # bytes of SQLite's write-ahead log
 
 

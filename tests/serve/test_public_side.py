@@ -270,7 +270,7 @@ async def test_old_opt_out_is_not_taken_back(ask: Ask, store: Elsewhere) -> None
 
 
 def _make_old(store: SqliteSuppressions) -> None:
-    with store._file.writing() as connection:
+    with store._tables.writing() as connection:
         connection.execute("UPDATE entry SET since = since - 4000")
 
 
