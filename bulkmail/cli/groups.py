@@ -19,7 +19,7 @@ _GROUPS = {
         "yes expect dry_run redirect_to test_to strict ignored allow_stale_intake online all_domains"
         " in_doubt retry_rejected retry_expired start_over only_unreached"
     ),
-    "Output": "folder in_browser outbox reports mode json as_json metrics_port trace_to notify",
+    "Output": "folder in_browser store detach outbox reports mode json as_json metrics_port trace_to notify",
 }
 _GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names.split()}
 
