@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from bulkmail.model.campaign import Template as Template
     from bulkmail.model.campaign import Unsubscribe as Unsubscribe
     from bulkmail.model.errors import AddressError as AddressError
+    from bulkmail.model.errors import BreakerTripped as BreakerTripped
     from bulkmail.model.errors import BulkmailError as BulkmailError
     from bulkmail.model.errors import ChecksFailed as ChecksFailed
     from bulkmail.model.errors import ConfigError as ConfigError
@@ -70,6 +71,7 @@ _HOMES = {
     "Address": "model.recipient",
     "AddressError": "model.errors",
     "Attachment": "model.campaign",
+    "BreakerTripped": "model.errors",
     "BulkmailError": "model.errors",
     "Backoff": "model.retry",
     "Campaign": "model.campaign",
