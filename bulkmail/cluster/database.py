@@ -19,6 +19,7 @@ LIST_SCHEMA = "bulkmail_suppressions"  # the suppression list: other machines ne
 STORE_VARIABLE = "BULKMAIL_STORE"
 CONNECTING = 10.0  # seconds
 STATEMENT = 60.0  # seconds
+STANDS_STILL = 5.0  # seconds after which a worker in the middle of a transaction loses what it has locked
 _SHAPE = "write postgresql://USER@HOST/DATABASE"
 
 
@@ -73,9 +74,20 @@ def with_password(url: str) -> str:
     return known if known and shown(known) == url else url
 
 
-async def connect(url: str, *, within: float = CONNECTING, schema: str = SCHEMA) -> Connection:
-    """A connection whose names are those of our schema.  Raises `StoreError`."""
-    settings = {"search_path": schema, "application_name": "bulkmail", "timezone": "UTC"}
+async def connect(
+    url: str, *, within: float = CONNECTING, schema: str = SCHEMA, stands_still: float = 0.0
+) -> Connection:
+    """A connection whose names are those of our schema.  Raises `StoreError`.
+
+    With `stands_still` a transaction is rolled back and its connection ended when nothing was said in it for that
+    many seconds: a process that is stopped, or cut off, holds up the others no longer.
+    """
+    settings = {
+        "search_path": schema,
+        "application_name": "bulkmail",
+        "timezone": "UTC",
+        "idle_in_transaction_session_timeout": str(int(stands_still * 1000)),
+    }
     with saying(url):
         try:
             return await _asyncpg().connect(url, timeout=within, command_timeout=STATEMENT, server_settings=settings)
@@ -121,6 +133,7 @@ def is_gone(error: BaseException) -> bool:
         asyncpg.CrashShutdownError,
         asyncpg.CannotConnectNowError,
         asyncpg.TooManyConnectionsError,
+        asyncpg.IdleInTransactionSessionTimeoutError,
         OSError,
         TimeoutError,
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, MutableMap
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bulkmail.cluster.database import StoreError, connect, is_gone, is_to_be_repeated
+from bulkmail.cluster.database import STANDS_STILL, StoreError, connect, is_gone, is_to_be_repeated
 from bulkmail.cluster.loading import clean
 from bulkmail.cluster.session import Session
 from bulkmail.model.delivery import Invalidation, Mark, PutBack, Release, Settlement, Written
@@ -192,7 +192,7 @@ class ClusterJournal:
             write.taken.clear()
         try:
             if self._connection is None or self._connection.is_closed():
-                self._connection = await connect(self._session.url)
+                self._connection = await connect(self._session.url, stands_still=STANDS_STILL)
             stray = list(self._stray)
             async with self._connection.transaction():
                 await _release(self._connection, self._campaign, stray)

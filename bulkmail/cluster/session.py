@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from bulkmail.cluster.database import StoreError, connect, is_gone, is_to_be_repeated, saying
+from bulkmail.cluster.database import STANDS_STILL, StoreError, connect, is_gone, is_to_be_repeated, saying
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -137,7 +137,9 @@ class Session:
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self.url, within=max(1.0, self._lease / RENEWALS))
+            self._connection = await connect(
+                self.url, within=max(1.0, self._lease / RENEWALS), stands_still=STANDS_STILL
+            )
         return self._connection
 
 

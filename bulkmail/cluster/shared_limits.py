@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from bulkmail.cluster.database import StoreError, connect, saying
+from bulkmail.cluster.database import STANDS_STILL, StoreError, connect, saying
 from bulkmail.model.rate import Rate, RateLimiter
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Shared:
     async def _over(self, use: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._lock:
             if self._connection is None or self._connection.is_closed():
-                self._connection = await connect(self._url)
+                self._connection = await connect(self._url, stands_still=STANDS_STILL)
             with saying(self._url):
                 return await use(self._connection)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from anyio import from_thread
 
-from bulkmail.cluster.database import connect, saying
+from bulkmail.cluster.database import STANDS_STILL, connect, saying
 from bulkmail.model.quota import DAY, NO_QUOTA, Quota, QuotaBooking, Ramp
 from bulkmail.model.timing import Hold
 from bulkmail.outbox.ledger import HOLD, LONGEST_HOLD, LONGEST_PAUSE, Reservation
@@ -145,7 +145,7 @@ class StoreLedger:
     async def _alone(self, use: Callable[[Connection, float], Awaitable[T]]) -> T:
         """`use` in one transaction that holds the account, with the store's time."""
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._url)
+            self._connection = await connect(self._url, stands_still=STANDS_STILL)
         connection = self._connection
         with saying(self._url):
             async with connection.transaction():

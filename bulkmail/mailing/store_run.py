@@ -24,7 +24,7 @@ from bulkmail.cluster.campaigns import (
     set_setting,
     set_state,
 )
-from bulkmail.cluster.database import StoreError, connect
+from bulkmail.cluster.database import STANDS_STILL, StoreError, connect
 from bulkmail.cluster.judging import judge, stop_for
 from bulkmail.cluster.session import Session
 from bulkmail.cluster.shared_limits import Shared, SharedLimiter
@@ -160,7 +160,7 @@ class StoreRun:
         await know_tables()
         notes = StoreNotes(self.url, self.stored.id, info_of(self.stored))
         async with AsyncExitStack() as stack:
-            connection = await connect(self.url)
+            connection = await connect(self.url, stands_still=STANDS_STILL)
             stack.push_async_callback(_close, connection)
             stack.push_async_callback(notes.aclose)
             self._store = await ClusterStore.open(session, self.stored.name)
