@@ -26,7 +26,7 @@ log = logging.getLogger("bulkmail.cluster")
 
 TASK = "bulkmail.serve"
 HEARTBEAT = 3.0  # seconds
-GONE_AFTER = 15.0  # seconds without a heartbeat after which a worker's jobs are given to others
+GONE_AFTER = 15.0  # seconds without a heartbeat after which a worker is gone
 POLLING = 1.0  # seconds between two looks for jobs, where no notification comes
 AGAIN = 1.0  # seconds after which the loop is started again that ended
 
@@ -88,13 +88,16 @@ class Dispatch:
             await self._app.close_async()
 
     async def offer(self, campaign: int, queue: int, slots: int) -> None:
-        """Sees to it that `slots` jobs for this queue wait or are at work."""
+        """Sees to it that `slots` jobs for this queue wait.
+
+        Jobs at work hold up none that wait: the worker of one may be dead, and its shard be free again.
+        """
         from procrastinate.exceptions import AlreadyEnqueued
 
         for number in range(slots):
-            lock = f"{campaign}/{queue}/{number}"
             with suppress(AlreadyEnqueued):
-                await self._task.configure(queueing_lock=lock, lock=lock).defer_async(campaign=campaign, queue=queue)
+                waiting = self._task.configure(queueing_lock=f"{campaign}/{queue}/{number}")
+                await waiting.defer_async(campaign=campaign, queue=queue)
 
     async def run(self) -> None:
         """Works until it is cancelled.
@@ -120,8 +123,16 @@ class Dispatch:
                 log.info("handing out shards begins again", extra={"why": f"{type(error).__name__}: {error}"})
             await asyncio.sleep(AGAIN)
 
-    async def retry_lost(self) -> None:
-        """Jobs of workers that are gone are given to others."""
+    async def remove_lost(self) -> None:
+        """Removes the jobs of workers that are gone.
+
+        They are not tried again: their shards are offered as soon as they are free, and a job that waits for the same
+        slot makes a second try of the first one impossible.
+        """
+        from procrastinate.exceptions import ConnectorException
+        from procrastinate.jobs import Status
+
         manager = self._app.job_manager
         for job in await manager.get_stalled_jobs(task_name=TASK, seconds_since_heartbeat=GONE_AFTER):
-            await manager.retry_job(job)
+            with suppress(ConnectorException):  # another worker was quicker
+                await manager.finish_job(job, Status.FAILED, delete_job=True)

@@ -112,6 +112,7 @@ class ClusterStore:
         self._is_grouped = False
         self._asking: set[asyncio.Task[Any]] = set()
         self._is_finished = False
+        self._is_closed = False
         self._fed: dict[tuple[int, int], asyncio.Event] | None = None  # shards held, by queue, until each is given back
         self._journal = ClusterJournal(session, campaign, out=self._out, clock=clock)
 
@@ -141,13 +142,15 @@ class ClusterStore:
         self._is_finished = True
 
     async def hold(self, queue: int) -> int | None:
-        """Claims a shard of `queue`; None when none is due.  Raises `StoreError`."""
+        """Claims a shard of `queue`; None when none is due, or the store is closed.  Raises `StoreError`."""
         async with self._reading:
+            if self._is_closed:  # no engine would send it, and the lease would hold it for as long as this worker lives
+                return None
             connection = await self._connected()
             with saying(self._session.url):
                 number = await connection.fetchval(_CLAIM, self._session.id, self.campaign, queue)
-        if number is not None and self._fed is not None:
-            self._fed[queue, number] = asyncio.Event()
+            if number is not None and self._fed is not None:
+                self._fed[queue, number] = asyncio.Event()
         return None if number is None else int(number)
 
     async def until_given_back(self, queue: int, shard: int) -> None:
@@ -157,7 +160,8 @@ class ClusterStore:
             while not ended.is_set() and self.epoch == epoch:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(ended.wait(), LOOK)
-            self._fed.pop((queue, shard), None)
+            if self._fed.get((queue, shard)) is ended:  # else it was claimed again, under another lease
+                del self._fed[queue, shard]
 
     def _ended(self, key: tuple[int, int]) -> None:
         if self._fed is not None and (event := self._fed.pop(key, None)) is not None:
@@ -210,8 +214,6 @@ class ClusterStore:
 
     async def aclose(self) -> None:
         """Gives back what is held.  What is marked without an outcome stays so: its shards stay held with it."""
-        for key in list(self._fed or ()):
-            self._ended(key)
         for task in self._asking:
             task.cancel()
         await asyncio.gather(*self._asking, return_exceptions=True)
@@ -220,10 +222,13 @@ class ClusterStore:
         self._out.clear()
         with suppress(StoreError):  # the lease ends it all the same
             async with self._reading:
+                self._is_closed = True
                 connection = await self._connected()
                 with saying(self._session.url):
                     query = _GIVE_BACK.format(self.campaign)
                     await connection.execute(query, self.campaign, self._session.id, None, marked)
+        for key in list(self._fed or ()):
+            self._ended(key)
         if self._connection is not None:
             with suppress(Exception):
                 await self._connection.close(timeout=2)

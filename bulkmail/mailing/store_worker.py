@@ -15,9 +15,9 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from bulkmail.cluster.campaigns import StoredCampaign, active_campaigns, due_shards
-from bulkmail.cluster.database import StoreError, connect
+from bulkmail.cluster.database import STANDS_STILL, StoreError, connect
 from bulkmail.cluster.dispatch import Dispatch
-from bulkmail.cluster.session import Session
+from bulkmail.cluster.session import Session, expire
 from bulkmail.engine.contracts import Event
 from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.store_run import StoreRun, campaign_of
@@ -195,12 +195,13 @@ class StoreWorker:
             await anyio.sleep(LOOK)
 
     async def _look(self, dispatch: Dispatch) -> None:
-        connection = await connect(self._url)
+        connection = await connect(self._url, stands_still=STANDS_STILL)
         try:
+            await expire(connection)
             found = await due_shards(connection, self._url)
             for campaign, queue, shards in found:
                 await dispatch.offer(campaign, queue, min(SLOTS, shards))
-            await dispatch.retry_lost()
+            await dispatch.remove_lost()
             has_any = bool(await active_campaigns(connection, self._url))
         finally:
             await connection.close(timeout=2)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bulkmail.cluster.database import connect
+from bulkmail.cluster.database import STANDS_STILL, connect
 from bulkmail.cluster.loading import load
 from bulkmail.cluster.reader import read_pages, read_tally
 from bulkmail.cluster.session import Session, expire
@@ -181,3 +181,43 @@ async def test_engine_whose_session_expires_again_and_again_sends_nothing_twice(
     statuses = await cluster.statuses(campaign)
     assert statuses == {Status.ACCEPTED: 400}
     assert session.epoch > 0
+
+
+async def test_closed_store_claims_no_shard_that_no_engine_would_send(cluster: Cluster) -> None:
+    await cluster.load(1)
+    _, first = await cluster.join()
+    first.feed()
+    await first.aclose()
+    assert await first.hold(0) is None
+    _, second = await cluster.join()
+    second.feed()
+    assert await second.hold(0) == 1
+
+
+async def test_shard_that_is_claimed_again_after_the_lease_was_lost_is_waited_for(cluster: Cluster) -> None:
+    await cluster.load(1)
+    session, store = await cluster.join()
+    store.feed()
+    assert await store.hold(0) == 1
+    first = asyncio.create_task(store.until_given_back(0, 1))
+    await asyncio.sleep(0)
+    await cluster.expire(session)
+    await session.renew()
+    assert await store.hold(0) == 1
+    second = asyncio.create_task(store.until_given_back(0, 1))
+    await asyncio.wait_for(first, 5)
+    await store.aclose()
+    await asyncio.wait_for(second, 5)
+
+
+async def test_worker_that_stands_still_in_a_transaction_holds_up_the_others_for_seconds_only(cluster: Cluster) -> None:
+    await cluster.load(1)
+    session, store = await cluster.join()
+    assert len(ids(await claim(store))) == 1
+    standing = await connect(cluster.url, stands_still=STANDS_STILL / 10)
+    await standing.execute("BEGIN")
+    await standing.execute("SELECT 1 FROM session WHERE id = $1 FOR SHARE", session.id)
+    await asyncio.wait_for(cluster.expire(session), 10)
+    _, other = await cluster.join()
+    assert len(ids(await claim(other))) == 1
+    await standing.close()
