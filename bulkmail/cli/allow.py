@@ -19,8 +19,8 @@ Examples:
   bulkmail allow spring --forget
 
 \b
-Where there is no terminal, {VARIABLE}
-the folders and outboxes that may run their commands, separated as in PATH.
+Without a terminal: {VARIABLE} lists the folders and
+outboxes that may run their commands, separated as in PATH.
 """
 
 

@@ -92,13 +92,22 @@ _NOT_IN_A_STORE = ("limit", "only", "test_to", "outbox", "start_over", "only_unr
 
 def store_option(function: F) -> F:
     """Adds `--store [URL]`: the value is None without it, and empty where the environment names the store."""
+    return _store_option("RUN is a campaign in this store in PostgreSQL")(function)
+
+
+def load_option(function: F) -> F:
+    """Adds `--store [URL]` to a command that loads a campaign into the store."""
+    return _store_option("Load the campaign into this store in PostgreSQL, from which many machines can send")(function)
+
+
+def _store_option(what: str) -> Callable[[F], F]:
     return click.option(
         "--store",
         metavar="[URL]",
         is_flag=False,
         flag_value=_ENVIRONMENT,
-        help=f"Keep the campaign in this PostgreSQL, from which many machines can send; URL from {STORE_VARIABLE}.",
-    )(function)
+        help=f"{what}.  Default URL: {STORE_VARIABLE}.",
+    )
 
 
 class StorePlace:

@@ -72,7 +72,7 @@ Examples:
     "--as",
     "decision",
     type=click.Choice([Doubt.RETRY.value, Doubt.ACCEPTED.value, Doubt.REJECTED.value]),
-    help="Look nowhere: decide yourself what rows in doubt become.  Nothing is sent before the next bulkmail resume.",
+    help="Look nothing up: give rows in doubt this status yourself.  Nothing is sent before the next bulkmail resume.",
 )
 @click.option("--rows", metavar="ROWS", help='Decide these rows only: "3,7,40-45".  [all in doubt]')
 def command(
@@ -87,10 +87,10 @@ def command(
     decision: str | None,
     rows: str | None,
 ) -> int:
-    """Look rows in doubt up by their Message-IDs, and mark as accepted those found.
+    """Look up rows in doubt by their Message-IDs, and mark those found as accepted.
 
-    RUN is an outbox file, or a campaign (its latest run).  Not to be found proves nothing.
-    With --as no place is looked in: rows become what you say.
+    RUN is an outbox file, or a campaign (its latest run).  A row that is not found stays
+    in doubt.  With --as nothing is looked up: the rows get the status that you give.
     """
     has_places = bool(maildirs or url or logs)
     if decision is not None and (has_places or dry_run):

@@ -22,7 +22,7 @@ from bulkmail.cli.choices import (
     report_option,
 )
 from bulkmail.cli.groups import GroupedCommand
-from bulkmail.cli.in_store import StorePlace, refuse_flags_of_files, store_option
+from bulkmail.cli.in_store import StorePlace, load_option, refuse_flags_of_files
 from bulkmail.cli.in_store import send as send_from_store
 from bulkmail.cli.metrics import counted
 from bulkmail.cli.notifying import notify_option, say_fault
@@ -116,7 +116,7 @@ Examples:
 @metrics_option
 @trace_option
 @notify_option
-@store_option
+@load_option
 @click.option("--detach", is_flag=True, help="With --store: load the campaign and leave the sending to workers.")
 @click.option("--new", "start_over", is_flag=True, help="Start over: send to all, also those sent to before.")
 @click.option(
