@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from bulkmail.model.errors import BulkmailError, ConfigError
+from bulkmail.model.lazy import lazy_pattern
 from bulkmail.text import printable
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ CONNECTING = 10.0  # seconds
 STATEMENT = 60.0  # seconds
 STANDS_STILL = 5.0  # seconds after which a worker in the middle of a transaction loses what it has locked
 _SHAPE = "write postgresql://USER@HOST/DATABASE"
+_LONE_PERCENT = lazy_pattern(r"%(?![0-9A-Fa-f]{2})")
 
 
 class StoreError(BulkmailError):
@@ -42,8 +44,13 @@ def store_url(text: str | None) -> str:
         raise ConfigError("no store is named", hint=f"write its URL, or set {STORE_VARIABLE}=postgresql://HOST/NAME")
     try:
         is_one = urlsplit(url).scheme in ("postgresql", "postgres")
-    except ValueError as error:
-        raise ConfigError(f"the URL of the store cannot be read: {error}", hint=_SHAPE) from error
+    except ValueError as error:  # whose text may repeat the password
+        raise ConfigError("the URL of the store cannot be read", hint=_SHAPE) from error
+    if _is_misquoted(url):  # not shown: any part of it may be the password
+        raise ConfigError(
+            "the URL of the store has a character in user or password that must be quoted",
+            hint=f"write %2F for /, %3F for ?, %23 for #, %40 for @ and %25 for %; {_SHAPE}",
+        )
     if not is_one:
         raise ConfigError(f"{printable(shown(url), 80)!r} is not the URL of a store", hint=_SHAPE)
     return url
@@ -57,9 +64,17 @@ def _has_password(url: str) -> bool:
     return parts.password is not None or "password" in dict(parse_qsl(parts.query))
 
 
+def _is_misquoted(url: str) -> bool:
+    """Whether an unquoted character ends user and password too early, or a percent sign quotes nothing."""
+    parts = urlsplit(url)
+    return "@" in parts.path + parts.query + parts.fragment or _LONE_PERCENT.search(url) is not None
+
+
 def shown(url: str) -> str:
     """The URL as it may be shown: without a password."""
     parts = urlsplit(url)
+    if _is_misquoted(url):
+        return f"{parts.scheme}://***"
     address = parts.netloc
     if parts.password is not None:
         user, _, host = address.rpartition("@")

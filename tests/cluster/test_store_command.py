@@ -133,6 +133,20 @@ def test_password_from_the_environment_is_never_shown(monkeypatch: pytest.Monkey
         store_url(None)
 
 
+@pytest.mark.parametrize(
+    "password", ["secret/1", "1/secret", "secret#1", "secret?1", "1?a@secret", "secret%1", "50%secret"]
+)
+@pytest.mark.parametrize("is_given", [True, False])
+def test_password_that_is_not_quoted_is_refused_and_never_shown(
+    password: str, is_given: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"postgresql://me:{password}@db/mail"
+    monkeypatch.setenv("BULKMAIL_STORE", url)
+    with pytest.raises(ConfigError) as caught:
+        store_url(url if is_given else None)
+    assert "secret" not in f"{caught.value} {caught.value.hint} {shown(url)}"
+
+
 async def test_store_that_does_not_answer_is_named(postgresql: Database) -> None:
     with pytest.raises(StoreError, match=re.escape("127.0.0.1:1/mail")):
         await connect("postgresql://postgres@127.0.0.1:1/mail")
