@@ -122,6 +122,11 @@ def test_styles_wait_for_the_message_where_they_depend_on_the_row(css, page):
     assert composer.render(row(items="red")).html.strip() == inlined(before.strip())
 
 
+@pytest.mark.parametrize("css", ["p::first-letter", "p:first-letter", "p::first-line", "a:hover, p.a > b"])
+def test_styles_of_plain_selectors_are_inlined_once(css):
+    assert once(f"<html><head><style>{css} {{ color: red }}</style></head><body><p>{{{{ items }}}}</p></body></html>")
+
+
 def test_styles_for_print_alone_stay_where_they_are():
     page = once("<style media=print>p { color: black }</style><p>x</p>")
     assert "@media print {p { color: black }}" in page

@@ -18,7 +18,7 @@ from bulkmail.model.lazy import lazy_pattern
 
 # What these select does not depend on how often something is repeated, nor on an attribute that a row fills in.
 _SIMPLE_SELECTORS = lazy_pattern(
-    r"(?:[\w\s.#*>,-]|:hover|:link|:visited|:active|:focus|:root|::?before|::?after|::?first-line|::?first-message)*"
+    r"(?:[\w\s.#*>,-]|:hover|:link|:visited|:active|:focus|:root|::?before|::?after|::?first-line|::?first-letter)*"
 )
 _CSS_COMMENT = lazy_pattern(r"/\*.*?\*/", re.DOTALL)
 _TAG = lazy_pattern(r"\{(?=[{%#])")  # never meant as one in a style sheet
@@ -26,11 +26,6 @@ _ROOT_RULE = lazy_pattern(r"(?<![^\s};/]):root\s*\{[^{}]*\}")
 _ASIDE = '<style data-css-inline="ignore">'
 _SELECTING = frozenset({"class", "id"})
 _EVERYWHERE = frozenset({"", "all", "screen"})
-
-
-def has_styles(masked: Masked) -> bool:
-    """Whether the page has a style sheet of its own."""
-    return any(element.name == "style" for element in elements(masked.text))
 
 
 def tidied(masked: Masked) -> Masked:
