@@ -16,7 +16,6 @@ from bulkmail.model.tally import Status
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # due at once
 SHARD = 500  # deliveries
 
 _ROW = ("campaign", "number", "address", "name", "fields", "source", "line")

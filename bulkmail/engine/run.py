@@ -183,7 +183,7 @@ class Journal:
             self._loop.call_soon(self._commit)
 
     def put_by(self, entry: Written, then: Then) -> None:
-        """As `put()`, of an entry that nothing waits for: it is committed with the next that is put, or `LATEST`.
+        """As `put()`, of an entry that nothing waits for: it is committed with the next that is put, or after `LATEST`.
 
         That of an acceptance goes with the mark of the next message of its session, if not before: so no session has
         more than its depth without an outcome in the store, as if it were committed at once.

@@ -68,13 +68,6 @@ class RawReply(NamedTuple):
                 lines = tuple(line.replace(secret, "***") for line in lines)
         return self if lines is self.lines else self._replace(lines=lines)
 
-    def on_the_line(self) -> bytes:
-        """The reply as bytes, in which every line has the same code."""
-        last = len(self.lines) - 1
-        return "".join(
-            f"{self.code}{' ' if number == last else '-'}{line}\r\n" for number, line in enumerate(self.lines)
-        ).encode("utf-8", "replace")
-
 
 class ReplyError(Exception):
     """What came is not a reply.  `str(error)` says why and is safe to print."""
