@@ -32,7 +32,7 @@ class StoreError(BulkmailError):
 def store_url(text: str | None) -> str:
     """The URL of the store from the command line, or from the environment.  Raises `ConfigError`.
 
-    A password on the command line is refused: everybody on the machine can read it there.
+    A password on the command line is refused: every user of the machine can read it there.
     """
     if text is not None and _has_password(text):
         raise ConfigError(

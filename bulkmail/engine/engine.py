@@ -51,7 +51,7 @@ class Worker:
             while await self._find():
                 self._enlarge()
                 await self._deliver()
-            self._leave()  # now: while it says goodbye it is no longer there for what comes due
+            self._leave()  # now: while it sends QUIT it takes nothing that comes due
             await self._session.close()
         finally:
             self._give_back_ahead()

@@ -171,7 +171,7 @@ class WorkerSession:
             run.record_failure(relay, event, asked=asked)
 
     async def close(self) -> None:
-        """Says goodbye if the session still listens."""
+        """Sends QUIT if the server still listens."""
         line = self.line
         if line is not None and line.usable:
             self._is_closed = True

@@ -228,7 +228,7 @@ class Reason(StrEnum):
 class Verdict:
     """`label` is what reports call it where that is more than the `reason`.  `counts`: the try counts against the row.
 
-    `stops`: no other row would fare better, so that the campaign stops and every row stays as it is.  `strikes`: a
+    `stops`: no other row would succeed, so that the campaign stops and every row stays as it is.  `strikes`: a
     permanent refusal of us that leaves the row as it is; a few in a row stop the campaign.  `probes`: a temporary one;
     one message at a time tries again.  `drops`: the session cannot be used again.
     `suspend` is how long the provider or relay is paused and `pause` how long the account, in seconds.

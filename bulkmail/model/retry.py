@@ -228,7 +228,7 @@ class OpeningBudget:
         self._at_once = 1 if logs_in else 3  # sessions that may be opening for each that is open
         self.open = 0
         self.opening = 0
-        self.leaving = 0  # of the open ones, those that say goodbye
+        self.leaving = 0  # of the open ones, those that are being closed by QUIT
         self.fruitful = 0  # of the open ones, those that have carried something
         self.is_proven = False
         self.resume_at = 0.0  # nothing goes through the relay before

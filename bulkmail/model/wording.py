@@ -268,7 +268,7 @@ NAMED_WITH_REFUSAL: tuple[tuple[Subject, Words], ...] = (
     ),
 )
 
-# At the end of a message it is nobody's but the sender's: the recipient was taken before.
+# At the end of a message it can only be the sender's: the recipient was taken before.
 OWN_MAILBOX = any_of(
     r"\bmailbox (?:is |was )?(?:unavailable|disabled|not available|suspended|locked)\b",
     r"\baccount (?:is |has been |was |put )*(?:not(?! (?:found|known|here))"
@@ -309,8 +309,8 @@ CODES: dict[str, Subject] = {
 #
 # The subject decides, not a single word: "the user you are trying to contact is receiving mail at a rate ..." is about
 # that mailbox, "message submission rate for this client ..." is about us.  Of four layers the first that fits decides:
-# what names the recipient, what speaks of a limit on sending (`lexicon`), what names us (`subjects`), and a policy that
-# names nobody.
+# what names the recipient, what speaks of a limit on sending (`lexicon`), what names us, and a policy that
+# names neither.
 
 
 class Span(Enum):
@@ -370,7 +370,7 @@ def _reason(text: str) -> str:
 
 
 def _framed(text: str) -> Subject | None:
-    """Who of us the words behind "recipient address rejected:" name; None where they name the recipient or nobody."""
+    """Who of us the words behind "recipient address rejected:" name; None where they name the recipient or no one."""
     if (frame := lexicon.FRAME.search(text)) is None:
         return None
     words = text[frame.end() :]
@@ -452,7 +452,7 @@ def _limit(text: str, *, stage: Stage) -> Span | None:
         return span or Span.SHORT
     names_limit = bool(lexicon.LIMIT.search(text))
     is_spent = bool(lexicon.SPENT.search(text))
-    # A bare "quota exceeded" may be a mailbox's, unless nobody is named yet.
+    # A bare "quota exceeded" may be a mailbox's, unless no recipient is named yet.
     is_sending = is_ours or span is not None or stage not in _AFTER_RECIPIENT or bool(lexicon.BARE_LIMIT.search(text))
     if (names_limit and is_spent and is_sending) or _is_per_time(text):
         if span is None:
