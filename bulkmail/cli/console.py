@@ -5,23 +5,18 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import anyio
 import click
 
 from bulkmail.cli.running import run_async
+from bulkmail.cli.web_server import check_installed, make_server, run_server
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.lazy import lazy_pattern
-
-if TYPE_CHECKING:
-    from uvicorn import Server
 
 HOST = "127.0.0.1"
 MOST_PORTS = 20  # that are tried one after another
@@ -64,7 +59,7 @@ def command(
     prints. It starts the ordinary commands as processes of their own: closing
     the page or ending the console with Ctrl-C stops no run.
     """
-    _check_installed()
+    check_installed("console", "python_multipart", "starlette", "tomlkit", "uvicorn")
     from bulkmail.cli.browser import show
     from bulkmail.cli.init import KINDS, make_campaign
     from bulkmail.console.access import keep_port, keep_token, kept_port, write_opener
@@ -97,20 +92,8 @@ def command(
         sys.stdout.flush()
         if not no_open:
             show(write_opener(state, address))
-        server = _server(app)
-        run_async(lambda: _serve(server, listener))
-
-
-def _check_installed() -> None:
-    try:
-        import python_multipart  # noqa: F401 - starlette asks for it when the first form comes: too late to say so
-        import starlette  # noqa: F401
-        import tomlkit  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            f"bulkmail console needs {error.name}, which is not installed", hint="type: pip install 'bulkmail[web]'"
-        ) from None
+        server = make_server(app, grace=GRACE, keep_alive=30)
+        run_async(lambda: run_server(server, listener, log_level=logging.ERROR))
 
 
 @contextmanager
@@ -130,48 +113,3 @@ def _listening(port: int, *, takes_next: bool) -> Iterator[socket.socket]:
             yield listener
         return
     raise RelayError(f"no port from {port} on is free", hint="name another with --port PORT")
-
-
-def _server(app: object) -> Server:
-    from uvicorn import Config, Server
-
-    from bulkmail.serve.client_connection import BoundedConnection
-
-    return Server(
-        Config(
-            app,  # type: ignore[arg-type]
-            log_config=None,
-            access_log=False,  # a path may hold the token
-            server_header=False,
-            proxy_headers=False,
-            http=BoundedConnection,
-            ws="none",
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=GRACE,
-            lifespan="on",
-        )
-    )
-
-
-async def _serve(server: Server, listener: socket.socket) -> None:
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-
-    @contextmanager
-    def left_alone() -> Iterator[None]:
-        yield
-
-    server.capture_signals = left_alone  # type: ignore[method-assign]  # a signal ends us with 0, not by itself
-    async with anyio.create_task_group() as group:
-        await group.start(_end_at_signal, server)
-        await server.serve(sockets=[listener])
-        group.cancel_scope.cancel()
-
-
-async def _end_at_signal(
-    server: Server, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-) -> None:
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
-    with anyio.open_signal_receiver(*(getattr(signal, name) for name in names if hasattr(signal, name))) as signals:
-        task_status.started()
-        async for _ in signals:
-            server.should_exit = True

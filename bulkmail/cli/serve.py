@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,10 +16,11 @@ import click
 from bulkmail.cli.bounces import source_of
 from bulkmail.cli.notifying import say_fault
 from bulkmail.cli.running import run_async
+from bulkmail.cli.web_server import check_installed, make_server, run_server
 from bulkmail.cli.which_list import list_options
 from bulkmail.mailing.intake import Intake, Mailboxes, outbox_of
 from bulkmail.mailing.suppression_list import open_settings, verifier_of
-from bulkmail.model.errors import ConfigError, RelayError
+from bulkmail.model.errors import RelayError
 from bulkmail.settings.suppressions import SuppressionSettings
 from bulkmail.settings.user_tables import ServeSettings, load_mailboxes, load_serving
 from bulkmail.suppression.stored_list import Suppressions
@@ -77,7 +77,7 @@ def command(
     """
     settings = load_serving(config, listen=listen, trusts_proxy=trust_proxy)
     named = load_mailboxes(config)
-    _check_installed()
+    check_installed("serve", "python_multipart", "starlette", "uvicorn")
     sys.setswitchinterval(SWITCH)
     with ExitStack() as opened:
         store = opened.enter_context(open_settings(chosen))
@@ -96,7 +96,7 @@ def command(
         what += [count(len(sources), "mailbox", "mailboxes")] if sources else []
         click.echo(f"Listening at {name} port {port} ({', '.join(what)}); Ctrl-C ends it.")
         sys.stdout.flush()
-        run_async(lambda: _serve(server, listener, mailboxes))
+        run_async(lambda: run_server(server, listener, mailboxes.run, _notify_of_killed, log_level=logging.WARNING))
 
 
 def _intake(settings: ServeSettings, store: Suppressions) -> Intake:
@@ -109,25 +109,11 @@ def _intake(settings: ServeSettings, store: Suppressions) -> Intake:
     return intake
 
 
-def _check_installed() -> None:
-    try:
-        import python_multipart  # noqa: F401 - starlette asks for it when the first form comes: too late to say so
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            f"bulkmail serve needs {error.name}, which is not installed", hint="type: pip install 'bulkmail[web]'"
-        ) from None
-
-
 def _make(settings: ServeSettings, store: Suppressions) -> tuple[Server, PublicSide]:
-    from uvicorn import Config, Server
-
     from bulkmail.feedback.matching import Arrived, Matcher
     from bulkmail.message.unsubscribe import read_unsubscribe
     from bulkmail.model.feedback_event import FeedbackEvent
     from bulkmail.model.recipient import Address
-    from bulkmail.serve.client_connection import BoundedConnection
     from bulkmail.serve.proofs import Webhook
     from bulkmail.serve.public_app import PublicSide, make_app
     from bulkmail.serve.writer import Writer
@@ -145,20 +131,7 @@ def _make(settings: ServeSettings, store: Suppressions) -> tuple[Server, PublicS
     writer = Writer(store, match)
     hooks = {hook.provider: Webhook(hook.provider, hook.secret, hook.topics) for hook in settings.hooks}
     side = PublicSide(writer, keys=settings.keys, hooks=hooks)
-    server = Server(
-        Config(
-            make_app(side, writer),
-            log_config=None,
-            access_log=False,  # a path holds a token
-            server_header=False,
-            proxy_headers=settings.trusts_proxy,
-            http=BoundedConnection,
-            ws="none",
-            timeout_keep_alive=5,
-            timeout_graceful_shutdown=GRACE,
-            lifespan="on",
-        )
-    )
+    server = make_server(make_app(side, writer), grace=GRACE, keep_alive=5, trusts_proxy=settings.trusts_proxy)
     return server, side
 
 
@@ -178,22 +151,6 @@ def _listening(settings: ServeSettings) -> Iterator[socket.socket]:
         yield listener
 
 
-async def _serve(server: Server, listener: socket.socket, mailboxes: Mailboxes) -> None:
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-
-    @contextmanager
-    def left_alone() -> Iterator[None]:
-        yield
-
-    server.capture_signals = left_alone  # type: ignore[method-assign]  # a signal ends us with 0, not by itself
-    async with anyio.create_task_group() as group:
-        await group.start(_end_at_signal, server)
-        group.start_soon(mailboxes.run)
-        group.start_soon(_notify_of_killed)
-        await server.serve(sockets=[listener])
-        group.cancel_scope.cancel()
-
-
 async def _notify_of_killed() -> None:
     """Looks now and then for runs whose process is gone, and notifies of each once."""
     from bulkmail.mailing.run_watch import notify_of_all_killed
@@ -202,16 +159,6 @@ async def _notify_of_killed() -> None:
         for fault in await notify_of_all_killed():
             say_fault(f"could not notify {fault}")
         await anyio.sleep(KILLED_LOOK)
-
-
-async def _end_at_signal(
-    server: Server, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-) -> None:
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
-    with anyio.open_signal_receiver(*(getattr(signal, name) for name in names if hasattr(signal, name))) as signals:
-        task_status.started()
-        async for _ in signals:
-            server.should_exit = True
 
 
 def _counted(side: PublicSide, store: Suppressions, mailboxes: Mailboxes, port: int | None) -> Any:
