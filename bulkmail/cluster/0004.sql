@@ -1,4 +1,4 @@
--- What all workers share: rates, quotas, connections, and how relays do.
+-- What all workers share: rates, quotas, and how relays do.
 
 -- Rates by key, booked ahead (GCRA).  `waiter` was refused last and goes before the others until `waiter_until`.
 CREATE TABLE pace (
@@ -48,14 +48,6 @@ CREATE TABLE relay (
     is_proven boolean NOT NULL DEFAULT false,
     failures integer NOT NULL DEFAULT 0,
     next_at timestamptz NOT NULL DEFAULT 'epoch'
-) WITH (fillfactor = 20);
-
--- The sessions with a relay that each worker may have.
-CREATE TABLE seat (
-    key text NOT NULL,
-    session bigint NOT NULL REFERENCES session,
-    count integer NOT NULL,
-    PRIMARY KEY (key, session)
 ) WITH (fillfactor = 20);
 
 -- The quota ledger of an account; times are epoch seconds of the store's clock.

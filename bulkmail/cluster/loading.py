@@ -102,6 +102,10 @@ async def _begin(connection: Connection, campaign: NewCampaign) -> int:
         await connection.execute(
             f"CREATE TABLE {table}_{number} PARTITION OF {table} FOR VALUES IN ({number}) {options}"
         )
+        owner = await connection.fetchval(
+            "SELECT quote_ident(pg_get_userbyid(relowner)) FROM pg_class WHERE oid = to_regclass($1)", table
+        )
+        await connection.execute(f"ALTER TABLE {table}_{number} OWNER TO {owner}")  # workers may be of another role
     return int(number)
 
 

@@ -1,4 +1,4 @@
-"""What workers share while they send: slots of rates, openings with relays, and sessions with them."""
+"""What workers share while they send: slots of rates, and openings with relays."""
 
 from __future__ import annotations
 
@@ -39,13 +39,6 @@ _OPENED = (
     " WHERE key = $1 AND (failures > 0 OR NOT is_proven)"
 )
 _FAILED = "UPDATE relay SET failures = failures + 1 WHERE key = $1"
-# Fair shares under the lock of all rows of the relay: a worker gives up what it has too much before others get it.
-_SEATS = """
-    WITH live AS (SELECT s.session, s.count FROM seat s JOIN session o ON o.id = s.session
-        WHERE s.key = $1 AND o.ended_at IS NULL AND o.lease_until > clock_timestamp())
-    SELECT coalesce(sum(count) FILTER (WHERE session <> $2), 0)::integer AS others,
-        count(*) FILTER (WHERE session <> $2)::integer AS workers FROM live
-"""
 
 
 class Shared:
@@ -90,29 +83,6 @@ class Shared:
             await connection.execute(_OPENED if well else _FAILED, relay)
 
         await self._over(say)
-
-    async def seats(self, relay: str, *, limit: int, used: int) -> int:
-        """How many sessions with `relay` this worker may have, of `limit` for all; it has `used` just now.
-
-        Raises `StoreError`.
-        """
-
-        async def ask(connection: Connection) -> int:
-            async with connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"seats {relay}")
-                record = await connection.fetchrow(_SEATS, relay, self._session())
-                fair = -(-limit // (record["workers"] + 1))
-                mine = max(used, min(fair, limit - record["others"]), 0)
-                await connection.execute(
-                    "INSERT INTO seat (key, session, count) VALUES ($1, $2, $3)"
-                    " ON CONFLICT (key, session) DO UPDATE SET count = excluded.count",
-                    relay,
-                    self._session(),
-                    mine,
-                )
-                return int(min(mine, fair))
-
-        return await self._over(ask)
 
     async def _over(self, use: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._lock:

@@ -18,10 +18,17 @@ if TYPE_CHECKING:
 VERSION = 4
 OLDEST_SERVER = 13
 CLOCKS_APART = 60.0  # seconds
-TABLES = (
-    *("campaign", "session", "shard", "row", "delivery", "attempt", "setting", "part", "work", "pace", "relay", "seat"),
-    *("account", "spent", "reserved", "pause", "ramp"),
-)
+_READ, _WRITTEN = ("SELECT",), ("SELECT", "INSERT", "UPDATE")
+_EMPTIED = (*_WRITTEN, "DELETE")
+# The rights that loading and sending need.
+TABLE_RIGHTS = {
+    "version": _READ,
+    **dict.fromkeys(("session", "shard", "row", "delivery", "attempt", "setting", "part", "pace", "relay"), _WRITTEN),
+    **dict.fromkeys(("account", "ramp"), _WRITTEN),
+    **dict.fromkeys(("campaign", "work", "spent", "reserved", "pause"), _EMPTIED),
+    **dict.fromkeys(("procrastinate_jobs", "procrastinate_workers", "procrastinate_events"), _EMPTIED),
+    "procrastinate_periodic_defers": _EMPTIED,
+}
 _LOCK = 0x62756C6B  # of the advisory lock: two administrators at once
 _VERSION_TABLE = "CREATE TABLE version (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
 
@@ -88,19 +95,42 @@ async def check(connection: Connection, url: str) -> list[SchemaRemark]:
 
 
 async def _rights(connection: Connection) -> list[SchemaRemark]:
+    """Each right that is missing, with the statement that grants it."""
+    user = await connection.fetchval("SELECT quote_ident(current_user)")
+    found = []
     missing = [
-        table
-        for table in TABLES
-        if not await connection.fetchval(
-            "SELECT bool_and(has_table_privilege($1, p)) FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) AS p",
-            f"{SCHEMA}.{table}",
-        )
+        right
+        for right in ("USAGE", "CREATE")  # a campaign has tables of its own
+        if not await connection.fetchval("SELECT has_schema_privilege($1, $2)", SCHEMA, right)
     ]
-    if not missing:
-        return []
-    user = await connection.fetchval("SELECT current_user")
-    fix = f"GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA {SCHEMA} TO {user}"
-    return [SchemaRemark(f"{user} may not read and write {', '.join(missing)}", fix, is_error=True)]
+    if missing:
+        text = f"{user} lacks {' and '.join(missing)} on the schema {SCHEMA}"
+        found.append(SchemaRemark(text, f"GRANT {', '.join(missing)} ON SCHEMA {SCHEMA} TO {user}", is_error=True))
+    tables: dict[tuple[str, ...], list[str]] = {}
+    for table, rights in TABLE_RIGHTS.items():
+        lacking = await connection.fetchval(
+            "SELECT array_agg(p) FROM unnest($2::text[]) AS p WHERE NOT has_table_privilege("
+            "(SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = $3 AND c.relname = $1), p)",
+            table,
+            list(rights),
+            SCHEMA,
+        )
+        if lacking:
+            tables.setdefault(tuple(lacking), []).append(table)
+    for lacking, names in tables.items():
+        text = f"{user} lacks {', '.join(lacking)} on {', '.join(names)}"
+        on = ", ".join(f"{SCHEMA}.{name}" for name in names)
+        found.append(SchemaRemark(text, f"GRANT {', '.join(lacking)} ON {on} TO {user}", is_error=True))
+    owner = await connection.fetchval(
+        "SELECT quote_ident(pg_get_userbyid(relowner)) FROM pg_class WHERE oid = to_regclass($1)"
+        " AND NOT pg_has_role(relowner, 'USAGE')",
+        f"{SCHEMA}.delivery",
+    )
+    if owner is not None:  # only an owner of a table may make a partition of it
+        text = f"{user} may not make and use the tables of a campaign, which belong to {owner}"
+        found.append(SchemaRemark(text, f"GRANT {owner} TO {user}", is_error=True))
+    return found
 
 
 async def _list_rights(connection: Connection) -> list[SchemaRemark]:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -15,10 +16,13 @@ import pytest
 from bulkmail.cluster import store_schema
 from bulkmail.cluster.database import StoreError, connect, shown, store_url
 from bulkmail.cluster.loading import load
+from bulkmail.cluster.session import Session
+from bulkmail.cluster.store import ClusterStore
 from bulkmail.model.errors import ConfigError
 from tests.cluster.making import make_campaign, make_pages
 from tests.outbox.making import make_recipient
 from tests.servers.postgresql import Database
+from tests.store.conftest import answered
 
 pytestmark = pytest.mark.real
 
@@ -50,17 +54,37 @@ def test_store_is_made_once_and_can_be_used(postgresql: Database) -> None:
     assert code == 0 and "no synchronous standby" in said and "can be used" in said
 
 
-async def test_rights_that_are_missing_are_named(database: str) -> None:
+async def test_every_right_that_is_missing_is_named_and_its_fix_lets_others_load_and_send(database: str) -> None:
     admin = await connect(database)
-    await admin.execute(
-        "DROP ROLE IF EXISTS mailer; CREATE ROLE mailer LOGIN; GRANT USAGE ON SCHEMA bulkmail TO mailer"
-    )
-    await admin.execute("GRANT SELECT ON bulkmail.version TO mailer")
-    url = database.replace("postgres@", "mailer@")
-    connection = await connect(url)
-    (remark, *_) = await store_schema.check(connection, url)
-    assert remark.is_error and "mailer may not read and write campaign" in remark.text and "GRANT" in remark.fix
-    await connection.close()
+    for role in ("loader", "sender"):
+        await admin.execute(
+            f"DO $$ BEGIN CREATE ROLE {role} LOGIN; EXCEPTION WHEN duplicate_object THEN REVOKE postgres FROM {role};"
+            f" END $$; GRANT USAGE ON SCHEMA bulkmail TO {role}; GRANT SELECT ON version TO {role}"
+        )
+    for role in ("loader", "sender"):
+        url = database.replace("postgres@", f"{role}@")
+        connection = await connect(url)
+        errors = [remark for remark in await store_schema.check(connection, url) if remark.is_error]
+        said = "\n".join(remark.text for remark in errors)
+        assert f"{role} lacks CREATE on the schema bulkmail" in said
+        assert f"{role} lacks SELECT, INSERT, UPDATE, DELETE on campaign, work, spent, reserved, pause, procr" in said
+        assert f"{role} lacks SELECT, INSERT, UPDATE on session, shard, row, delivery, attempt, setting, part" in said
+        assert "which belong to postgres" in said and "the suppression list" in said
+        for remark in errors:
+            await admin.execute(remark.fix)
+        assert not [remark for remark in await store_schema.check(connection, url) if remark.is_error]
+        await admin.execute(f"REVOKE DELETE ON work, reserved FROM {role}; REVOKE postgres FROM {role}")
+        errors = [remark for remark in await store_schema.check(connection, url) if remark.is_error]
+        assert errors[0].text == f"{role} lacks DELETE on work, reserved"
+        for remark in errors:
+            await admin.execute(remark.fix)
+        if role == "loader":
+            await load(connection, url, make_campaign(), make_pages([make_recipient(1)]))
+        await connection.close()
+    async with Session(url) as session:
+        sender = await ClusterStore.open(session, "spring")
+        assert len((await answered(sender.claim(0, limit=5, now=time.time()))).jobs) == 1
+        await sender.aclose()
     await admin.close()
 
 
