@@ -20,7 +20,7 @@ from bulkmail.cluster.dispatch import Dispatch
 from bulkmail.cluster.session import Session, expire
 from bulkmail.engine.contracts import Event
 from bulkmail.mailing.relays import open_routes
-from bulkmail.mailing.store_run import StoreRun, campaign_of
+from bulkmail.mailing.store_run import StoreRun, campaign_of, info_of
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.lazy import dataclass
 from bulkmail.model.relay import Secret
@@ -151,7 +151,7 @@ class StoreWorker:
                 f"it was loaded by bulkmail {stored.version}, and this is {self._version}: its messages could differ",
                 hint=f"start a worker of bulkmail {stored.version}",
             )
-        if stored.settings.get("on_message") == "yes":
+        if info_of(stored).has_hook:
             raise ConfigError("it was loaded by a program whose on_message may change each message")
         run = StoreRun.of(self._url, stored)
         if commands := commands_in(run.campaign, run.routes):
