@@ -51,6 +51,7 @@ from bulkmail.mailing.ordering import Order, changes_since, is_rehearsal, order_
 from bulkmail.mailing.previous_run import Past, reports_beside
 from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.run_record import Targets
+from bulkmail.mailing.store_list import list_of_store
 from bulkmail.mailing.store_run import StoreControl, StoreRun, campaign_of, info_of, refuse_inactive, request_in
 from bulkmail.mailing.store_transfer import copied, upload
 from bulkmail.mailing.suppression_list import (
@@ -232,6 +233,7 @@ async def _load(
     asking: _Asking,
 ) -> None:
     """Checks the campaign as for a file, asks, and copies it into the store."""
+    settings = replace(settings, suppressions=await to_thread.run_sync(list_of_store, place.url, settings.suppressions))
     with tempfile.TemporaryDirectory(prefix="bulkmail-") as folder:
         with progress:
             mailing = await order_mailing(

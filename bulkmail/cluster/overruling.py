@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -47,6 +47,8 @@ _OPEN = """
     SELECT d.id, d.row_number, d.forward_path, d.is_copy, r.address FROM delivery_{0} d
     JOIN row_{0} r ON r.campaign = d.campaign AND r.number = d.row_number
     WHERE d.campaign = $1 AND d.id > $2 AND d.status IN ('pending', 'deferred') AND d.marked_by IS NULL
+    AND ($4::text[] IS NULL OR $4 && ARRAY[lower(r.address), '@' || split_part(lower(r.address), '@', 2),
+        lower(d.forward_path), '@' || split_part(lower(d.forward_path), '@', 2)])
     ORDER BY d.id LIMIT $3
 """
 _SUPPRESS = """
@@ -104,15 +106,21 @@ class SuppressedCounts(Struct, frozen=True):
 
 
 async def suppress(
-    connection: Connection, url: str, campaign: int, reason_of: Callable[[Address], str]
+    connection: Connection,
+    url: str,
+    campaign: int,
+    reason_of: Callable[[Address], str],
+    *,
+    keys: Sequence[str] | None = None,
 ) -> SuppressedCounts:
     """Open rows and copies whose address has a reason on a suppression list become SUPPRESSED.  Raises `StoreError`.
 
-    A row whose own address has one is left out with its copies.
+    With `keys` only these addresses and domains are asked for.  A row whose own address has one is left out with its
+    copies.
     """
     after, rows, copies = 0, 0, 0
     with saying(url):
-        while found := await connection.fetch(_OPEN.format(campaign), campaign, after, PAGE):
+        while found := await connection.fetch(_OPEN.format(campaign), campaign, after, PAGE, keys):
             after = found[-1]["id"]
             reasons: dict[int, str] = {}
             for record in found:

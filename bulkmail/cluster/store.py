@@ -110,6 +110,7 @@ class ClusterStore:
         self._shared: dict[int, tuple[RowFields, ...]] = {}  # of rows that are out
         self._row_of: dict[int, int] = {}  # of deliveries that are out, where rows share messages
         self._is_grouped = False
+        self._whom: dict[int, tuple[str, str]] = {}  # addresses of deliveries that are out
         self._asking: set[asyncio.Task[Any]] = set()
         self._is_finished = False
         self._is_closed = False
@@ -178,6 +179,14 @@ class ClusterStore:
             with saying(self._session.url):
                 wait = await connection.fetchval(_LAST_PLANNED.format(self.campaign), self.campaign)
         return 0.0 if wait is None else self._clock() + float(wait)
+
+    def held(self, names: Callable[[Address], bool]) -> set[int]:
+        """Those deliveries handed out here that go to one of the addresses that `names` is true for.  Any thread."""
+        return {
+            number
+            for number, whom in list(self._whom.items())
+            if number in self._out and any(names(_address(each)) for each in dict.fromkeys(whom))
+        }
 
     @property
     def epoch(self) -> int:
@@ -276,6 +285,8 @@ class ClusterStore:
         now = self._clock()
         if found:
             self._out.update((record["id"], session) for record in found)
+            self._whom = {number: whom for number, whom in self._whom.items() if number in self._out}
+            self._whom.update((record["id"], (record["address"], record["forward_path"])) for record in found)
             if self._is_grouped:
                 await self._know_shared(connection, found)
             return Claim([_job(record, now) for record in found], 0.0, epoch)
@@ -318,9 +329,13 @@ def _place(record: Record) -> Place:
     return Place(record["source"], record["line"])
 
 
+def _address(path: str) -> Address:
+    local, _, domain = path.rpartition("@")
+    return Address(local, domain)
+
+
 def _job(record: Record, now: float) -> Job:
-    local, _, domain = record["address"].rpartition("@")
-    person = Recipient(Address(local, domain), record["name"], _from_json(record["fields"]), _place(record))
+    person = Recipient(_address(record["address"]), record["name"], _from_json(record["fields"]), _place(record))
     delivery = Delivery(
         record["id"],
         record["row_number"],

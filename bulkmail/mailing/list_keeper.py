@@ -7,12 +7,14 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 import anyio
 from anyio import to_thread
 
 from bulkmail.engine.contracts import Connect, Connection, DeliveryResult, Event, Notice, ResultBatch
-from bulkmail.mailing.suppression_list import is_there, known_run, open_used
+from bulkmail.mailing.suppression_list import RegisteredRun, is_there, known_run, open_used
 from bulkmail.model.delivery import AttemptResult, Delivery
 from bulkmail.model.errors import OutboxError, SuppressionError
 from bulkmail.model.feedback_event import FeedbackEvent, event_of_reply
@@ -33,6 +35,7 @@ _ACCEPTED, _REJECTED = Outcome.ACCEPTED, Outcome.REJECTED
 EVERY = 0.5  # seconds between two looks at the list
 COUNT_EVERY = 60.0  # seconds between two notes of how many messages went to each provider
 
+K = TypeVar("K", bound="ListKeeper")
 Wait = Callable[[float], Awaitable[None]]
 
 
@@ -43,6 +46,13 @@ class _Heard:
     events: list[FeedbackEvent]
     counts: dict[str, int]
     reached: list[bytes]
+
+
+class ListedRun(RegisteredRun, Protocol):
+    """The parts of a run that its keeper asks for; `path` is that of its outbox, None for one in memory or a store."""
+
+    @property
+    def path(self) -> Path | None: ...
 
 
 class ListKeeper:
@@ -58,7 +68,7 @@ class ListKeeper:
 
     def __init__(
         self,
-        outbox: Outbox,
+        outbox: ListedRun,
         used: ListInUse,
         *,
         interrupt: Callable[[], None],
@@ -246,8 +256,9 @@ class ListKeeper:
             return set(reader.rows_to(keys))
 
     def _reader(self) -> OutboxReader:
-        path = self._outbox.path
-        return OutboxReader.open(path) if path is not None else OutboxReader.over(self._outbox)
+        outbox = self._outbox
+        assert isinstance(outbox, Outbox)  # noqa: S101 - a run in a store is asked otherwise
+        return OutboxReader.open(outbox.path) if outbox.path is not None else OutboxReader.over(outbox)
 
     def _take(self, *, is_last: bool = False) -> _Heard | None:
         """What was heard through relays that deliver and is to be written now; None for nothing."""
@@ -335,7 +346,13 @@ async def keeping_to_list(
     if used is None or outbox.is_rehearsal:
         yield None
         return
-    keeper = ListKeeper(outbox, used, interrupt=interrupt, observe=observe)
+    async with at_work(ListKeeper(outbox, used, interrupt=interrupt, observe=observe)) as keeper:
+        yield keeper
+
+
+@asynccontextmanager
+async def at_work(keeper: K) -> AsyncIterator[K]:
+    """`keeper` looks and writes as long as the context lasts."""
     failed: Exception | None = None
     try:
         await keeper.begin()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,10 +33,12 @@ from bulkmail.engine.contracts import Connect, Ending, Event, Notice, Outlet, Pl
 from bulkmail.engine.contracts import Connection as Connected
 from bulkmail.engine.engine import Engine
 from bulkmail.mailing.composing import composing
+from bulkmail.mailing.list_keeper import noticing_all
 from bulkmail.mailing.permits import is_counted, open_permits
 from bulkmail.mailing.relays import Sorted, know_tables
 from bulkmail.mailing.run_record import RestNote, SlowdownNote
 from bulkmail.mailing.store_ledger import StoreLedger
+from bulkmail.mailing.store_list import StoredRun, StoreListKeeper, keeping_store_to_list
 from bulkmail.model.breaker import StopRequest
 from bulkmail.model.campaign import NO_KEYS, Campaign, Keys
 from bulkmail.model.errors import BreakerTripped, ConfigError, OutboxError
@@ -110,6 +112,7 @@ class StoreRun:
     _store: ClusterStore | None = None
     _shared: Shared | None = None
     _is_stopped: bool = False
+    _keeper: StoreListKeeper | None = None
 
     @classmethod
     def of(cls, url: str, stored: StoredCampaign, *, keys: Keys = NO_KEYS, pace: Pace | None = None) -> StoreRun:
@@ -193,7 +196,11 @@ class StoreRun:
         async with anyio.create_task_group() as group:
             group.start_soon(self._watch, connection, group.cancel_scope, observe)
             try:
-                ending = await self._send(connects, notes, observe)
+                async with self._keeping(observe) as keeper:
+                    self._keeper = keeper
+                    if keeper is not None:
+                        connects = noticing_all(keeper, [route.label for route in self.routes], connects)
+                    ending = await self._send(connects, notes, observe if keeper is None else keeper.observe)
             except Exception as error:
                 failed = error
             group.cancel_scope.cancel()
@@ -265,14 +272,37 @@ class StoreRun:
             )
             if self._is_stopped:
                 return Ending(was_stopped=True)
+            ending = await self._passes(plan)
+        note.ended(ending)
+        slowing.ended()
+        return ending
+
+    def _keeping(self, observe: Callable[[Event], None]) -> AbstractAsyncContextManager[StoreListKeeper | None]:
+        assert self._store is not None  # noqa: S101
+        stored = self.stored
+        run = StoredRun(self.url, stored.id, self.run_id, self.campaign, info_of(stored))
+        return keeping_store_to_list(
+            run, self._store, is_rehearsal=stored.is_rehearsal, interrupt=self._let_go, observe=observe
+        )
+
+    async def _passes(self, plan: Plan) -> Ending:
+        """One engine's work; it lets go of what it holds when the suppression list names some of it, and goes on."""
+        keeper = self._keeper
+        while True:
             self._engine = Engine(plan)
             try:
                 ending = await self._engine.run()
             finally:
                 self._engine = None
-        note.ended(ending)
-        slowing.ended()
-        return ending
+            is_interrupted = keeper is not None and keeper.is_interrupted
+            if keeper is not None:
+                keeper.take_found()
+            if ending.error is not None or self._is_stopped or not (is_interrupted and ending.was_stopped):
+                return ending
+
+    def _let_go(self) -> None:
+        if self._engine is not None:
+            self._engine.stop()
 
     def _key_of(self, name: str) -> str:
         """The key in the store of a rate: a relay's is its account's, which other campaigns use, too."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from bulkmail.cluster.database import shown, with_password
 from bulkmail.feedback.matching import VerifyUnsubscribe
@@ -266,7 +267,27 @@ def _other_key(file: str, what: str) -> ConfigError:
     )
 
 
-def known_run(outbox: Outbox | OutboxReader, path: Path | None = None) -> KnownRun:
+class RegisteredRun(Protocol):
+    """The parts of a run that the register of runs asks for."""
+
+    @property
+    def run_id(self) -> str:
+        """As its messages have it."""
+
+    @property
+    def campaign(self) -> Campaign | None:
+        """What is sent; None for ready-made messages."""
+
+    @property
+    def info(self) -> RunInfo:
+        """What is noted of it."""
+
+    @property
+    def started_at(self) -> float | None:
+        """When sending began, wall-clock seconds."""
+
+
+def known_run(outbox: RegisteredRun, path: Path | None = None) -> KnownRun:
     """What the register stores of a run, whose outbox is at `path`."""
     campaign = outbox.campaign
     return KnownRun(
