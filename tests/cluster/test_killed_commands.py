@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from bulkmail.cluster import session
+from bulkmail.cluster.database import connect
 from bulkmail.model.tally import Status
 from tests.cluster.test_killed_workers import ROOT, statuses, witness
 from tests.e2e.commands import environment, write_campaign
@@ -33,21 +35,23 @@ PATIENCE = 120.0  # seconds
 # The commands as they are, but for the length of the lease, and for the size of shards, so that all workers have some.
 CHANGED = (
     "import sys; from bulkmail.cluster import loading, session; from bulkmail.cli import main; "
-    f"session.Session.__init__.__kwdefaults__['lease'] = {LEASE}; loading.SHARD = {SHARD}; main(sys.argv[1:])"
+    f"session.Session.__init__.__kwdefaults__['lease'] = float(sys.argv[1]); loading.SHARD = {SHARD}; "
+    "main(sys.argv[2:])"
 )
 
 
 class Workers:
     """Processes of the command, started again when they were killed."""
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, *, number: int = WORKERS, lease: float = LEASE) -> None:
+        self._command = [sys.executable, "-c", CHANGED, str(lease), "worker", "--connections", str(CONNECTIONS)]
         self._environment = environment(BULKMAIL_STORE=url)
         self._log = (folder / "workers.log").open("ab")
-        self.processes = [self._start() for _ in range(WORKERS)]
+        self.processes = [self._start() for _ in range(number)]
 
     def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-c", CHANGED, "worker", "--connections", str(CONNECTIONS)],
+            self._command,
             env=self._environment,
             stdout=self._log,
             stderr=self._log,
@@ -72,22 +76,33 @@ class Workers:
         self._log.close()
 
 
+def load(url: str, folder: Path, port: int, rows: int) -> None:
+    """A campaign in the store, by the command."""
+    people = [f"p{number}@example.com" for number in range(rows)]
+    campaign = write_campaign(folder / "spring", people, relay=f"smtp://127.0.0.1:{port}?tls=off")
+    command = [sys.executable, "-c", CHANGED, str(LEASE), "send", str(campaign), "--store", "--detach", "--yes"]
+    subprocess.run(command, env=environment(BULKMAIL_STORE=url), cwd=ROOT, check=True, capture_output=True)
+
+
+def until_begun(log: Path) -> None:
+    """Waits until the witness has taken some."""
+    deadline = time.monotonic() + PATIENCE
+    while (not log.exists() or log.stat().st_size < 2_000) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_killed_and_stopped_commands_send_nothing_twice_and_lose_no_one(
     database: str, tmp_path: Path, seed: int
 ) -> None:
     rng = random.Random(seed)
     log = tmp_path / "taken.log"
-    people = [f"p{number}@example.com" for number in range(ROWS)]
     with witness(log, seed) as port:
-        campaign = write_campaign(tmp_path / "spring", people, relay=f"smtp://127.0.0.1:{port}?tls=off")
-        send = [sys.executable, "-c", CHANGED, "send", str(campaign), "--store", "--detach", "--yes"]
-        subprocess.run(send, env=environment(BULKMAIL_STORE=database), cwd=ROOT, check=True, capture_output=True)
+        load(database, tmp_path, port, ROWS)
         workers = Workers(database, tmp_path)
         try:
             deadline = time.monotonic() + PATIENCE
-            while (not log.exists() or log.stat().st_size < 2_000) and time.monotonic() < deadline:
-                time.sleep(0.05)
+            until_begun(log)
             for fault in range(FAULTS):
                 time.sleep(rng.uniform(0.1, 0.8))
                 if fault % 2 == 0:
@@ -110,3 +125,32 @@ def test_killed_and_stopped_commands_send_nothing_twice_and_lose_no_one(
     assert {path for path, status in found.items() if status is Status.ACCEPTED} <= taken.keys()
     doubts = sum(status is Status.IN_DOUBT for status in found.values())
     assert doubts <= FAULTS * CONNECTIONS * 2, doubts
+
+
+async def shards_of(url: str, pid: int) -> set[int]:
+    """The shards that the worker of this process holds."""
+    connection = await connect(url)
+    query = "SELECT s.id FROM shard s JOIN session o ON o.id = s.holder WHERE o.pid = $1"
+    found = {record["id"] for record in await connection.fetch(query, pid)}
+    await connection.close()
+    return found
+
+
+def test_work_of_a_killed_worker_goes_on_within_twenty_seconds(database: str, tmp_path: Path) -> None:
+    log = tmp_path / "taken.log"
+    with witness(log, 0) as port:
+        load(database, tmp_path, port, 8 * SHARD)
+        workers = Workers(database, tmp_path, number=2, lease=session.LEASE)
+        try:
+            until_begun(log)
+            dead, other = (process.pid for process in workers.processes)
+            while not (left := asyncio.run(shards_of(database, dead))):
+                time.sleep(0.1)
+            workers.processes[0].kill()
+            killed_at = time.monotonic()
+            while not left & asyncio.run(shards_of(database, other)) and time.monotonic() < killed_at + PATIENCE:
+                time.sleep(0.2)
+            took = time.monotonic() - killed_at
+        finally:
+            workers.end()
+    assert took <= 20, took
