@@ -148,7 +148,7 @@ def suffer(
 @pytest.mark.crash
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("seed", range(3 if IN_CI else 1))
-def test_killed_and_stopped_workers_send_nothing_twice_and_lose_nobody(
+def test_killed_and_stopped_workers_send_nothing_twice_and_lose_no_recipient(
     database: str, tmp_path: Path, seed: int
 ) -> None:
     taken, found = suffer(database, tmp_path / "taken.log", seed=seed, marks="on")

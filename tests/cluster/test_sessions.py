@@ -113,7 +113,7 @@ async def test_session_close_to_its_end_is_granted_nothing(cluster: Cluster) -> 
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_nobody_is_granted_what_another_may_have_sent(cluster: Cluster, seed: int) -> None:
+async def test_no_worker_is_granted_what_another_may_have_sent(cluster: Cluster, seed: int) -> None:
     """Three workers, any of whose sessions expires before any step and learns it some steps later."""
     rng = chance(f"sessions {seed}")
     rows = 25
