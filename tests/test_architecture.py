@@ -99,6 +99,7 @@ def test_module_name_says_a_concept(module: Path) -> None:
     assert not BANNED_NAMES & {part.removesuffix(".py") for part in module.relative_to(ROOT).parts}
 
 
+@pytest.mark.slow
 def test_class_name_has_one_meaning() -> None:
     """A reader who searches for a name finds one class; `report` and `feedback` do not both have a `Report`."""
     homes: dict[str, list[str]] = {}
@@ -125,6 +126,7 @@ def test_module_begins_with_what_it_knows(module: Path) -> None:
     assert docstring.partition("\n\n")[0].endswith("."), "it is a sentence"
 
 
+@pytest.mark.slow
 @EVERY_MODULE
 def test_module_does_not_import_the_package_root(module: Path) -> None:
     """The root hands names on for users; inside, it would tie every room to every other."""
@@ -134,6 +136,7 @@ def test_module_does_not_import_the_package_root(module: Path) -> None:
             assert imported.split(".")[1:2] and imported.split(".")[1] in rooms, f"imports {imported}"
 
 
+@pytest.mark.slow
 @EVERY_MODULE
 def test_module_leaves_no_work_for_later(module: Path) -> None:
     assert not re.findall(r"\b(TODO|FIXME|XXX|NotImplementedError)\b", module.read_text(encoding="utf-8"))
@@ -148,6 +151,7 @@ def test_module_compiles_no_pattern_when_it_is_imported(module: Path) -> None:
             assert ast.unparse(node.value.func) != "re.compile", f"line {node.lineno}: lazy_pattern() is for that"
 
 
+@pytest.mark.slow
 @EVERY_MODULE
 def test_module_makes_no_dataclass_at_once_but_for_programs(module: Path) -> None:
     """Anyone who inspects a class of the public ones is to see its parameters before there is an instance."""
@@ -165,6 +169,7 @@ def test_module_makes_no_dataclass_at_once_but_for_programs(module: Path) -> Non
             assert bulkmail._HOMES.get(node.name) == home, f"{node.name}: bulkmail.model.lazy is for that"
 
 
+@pytest.mark.slow
 @EVERY_MODEL_MODULE
 def test_model_imports_nothing_that_reaches_outside(module: Path) -> None:
     roots = {imported.partition(".")[0] for imported in imports_of(tree_of(module))}
@@ -198,6 +203,7 @@ def test_model_dataclasses_are_frozen_and_slotted(module: Path) -> None:
                 assert made_by == "dataclass(frozen=True, slots=True)", node.name
 
 
+@pytest.mark.slow
 def test_layers_are_kept() -> None:
     command = Path(sys.executable).with_name("lint-imports")
     linted = subprocess.run([command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import importlib, pkgutil, types
 import bulkmail
@@ -16,6 +18,7 @@ assert not hidden, hidden
 """
 
 
+@pytest.mark.slow
 def test_no_public_name_is_hidden_by_a_module() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -111,6 +111,7 @@ def test_cell_that_is_no_link_is_reported_by_column_and_row_however_late_it_come
     assert "'www.example.com/133'" in str(found[0]["message"])
 
 
+@pytest.mark.slow
 def test_placeholder_in_an_attribute_is_reported(tmp_path: Path) -> None:
     page = '<a href="*|UNSUB|*">x</a> <img src="https://example.com/a.png" alt="*|NAME|*">'
     found = findings(tmp_path, page, "email\nann@example.com\n")

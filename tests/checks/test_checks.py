@@ -129,6 +129,7 @@ def test_message_that_reads_whole_rows_uses_every_column() -> None:
     }
 
 
+@pytest.mark.slow
 def test_rows_are_looked_at_in_bounded_memory(make_recipient: MakeRecipient) -> None:
     class Trials:
         def check(self, recipient: Recipient) -> TriedMessage:

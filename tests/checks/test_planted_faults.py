@@ -213,6 +213,7 @@ def test_strict_refuses_what_only_warnings_speak_against(shop: Path) -> None:
     assert "warning" not in result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("used", ["town", 'row["town"]'])
 def test_name_of_several_columns_is_an_error_where_the_message_uses_it(shop: Path, used: str) -> None:
     (shop / "people.csv").write_text("email,town,town\nann@example.com,Wien,Linz\n")
@@ -240,6 +241,7 @@ def test_send_runs_the_same_gate(shop: Path) -> None:
     assert "gmial.com" in refused.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "campaign",
     ["samples/newsletter", "samples/invoice", "templates/newsletter", "templates/mail-merge", "templates/invoice"],

@@ -296,6 +296,7 @@ def test_python_m_bulkmail_is_the_same_program() -> None:
     assert done.stderr == "error: there is no command 'sned'\nhint: did you mean \"bulkmail send\"?\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--help"], ["sned"], ["--version"]])
 def test_frame_imports_nothing_heavy(words: list[str]) -> None:
     script = (
@@ -308,6 +309,7 @@ def test_frame_imports_nothing_heavy(words: list[str]) -> None:
     assert done.stdout.endswith("imported:\n"), done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_settings_import_nothing_heavy_before_they_are_loaded() -> None:
     script = (
         "import sys, bulkmail.settings.settings, bulkmail.settings.runs, bulkmail.settings.secrets\n"

@@ -372,6 +372,7 @@ def test_only_an_address_that_is_not_in_the_list_is_an_error(shop: Path) -> None
     assert "error: --only: Anne@example.com is not in the list" in result.stderr
 
 
+@pytest.mark.slow
 def test_very_long_list_gets_the_csv_report_alone_and_a_note(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bulkmail.cli.running.MOST_IN_ALL_FORMATS", 2)
     result = run("send", "shop", "--progress", "none")
@@ -384,6 +385,7 @@ def test_very_long_list_gets_the_csv_report_alone_and_a_note(shop: Path, monkeyp
     assert Path("mine.json").is_file() and "only the CSV report" not in named.stderr
 
 
+@pytest.mark.slow
 def test_very_long_list_leaves_no_report_of_the_run_that_it_replaces(
     shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -398,6 +400,7 @@ def test_very_long_list_leaves_no_report_of_the_run_that_it_replaces(
     assert (runs / "shop.rehearsal-report.json").read_text() == "[]"
 
 
+@pytest.mark.slow
 def test_progress_in_json_has_an_object_in_every_line_and_ends_with_totals_and_exit_code(shop: Path) -> None:
     (shop / "people.csv").write_text("email,name\nann@example.com,Ann\nbob@example.com,Bob\nbad,Cy\n")
     result = run("send", "shop", "--progress", "json", "--limit", "1", "--quota", "1/day")
@@ -424,6 +427,7 @@ def test_progress_in_json_reports_an_error_in_its_last_event(shop: Path, words: 
     assert last["error"] and "hint" in last
 
 
+@pytest.mark.slow
 def test_send_prints_its_result_as_one_json_object(shop: Path) -> None:
     result = run("send", "shop", "--json", "--progress", "none")
     said = json.loads(result.stdout)
@@ -487,6 +491,7 @@ def test_preview_deletes_the_pages_of_past_days_from_the_temporary_folder(
     assert len(list(tmp_path.glob("bulkmail-preview-*/*.html"))) == 3  # that of the link, too
 
 
+@pytest.mark.slow
 def test_question_says_what_became_of_all_that_were_tried_before_and_counts_copies_apart(
     shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -523,6 +528,7 @@ def test_json_errors_show_half_a_line_when_it_is_flushed() -> None:
 # --- status and report ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_status_says_how_a_run_ended(rehearsed: Path) -> None:
     result = run("status", "shop")
     lines = result.output.splitlines()
@@ -536,6 +542,7 @@ def test_status_says_how_a_run_ended(rehearsed: Path) -> None:
     assert lines[4:] == ["The result of each row: bulkmail report shop/runs/shop.rehearsal.outbox"]
 
 
+@pytest.mark.slow
 def test_status_takes_the_latest_run_here(rehearsed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("shop")
     assert run("status").output.startswith("shop: a rehearsal, 3 rows in runs/shop.rehearsal.outbox\n")
@@ -556,6 +563,7 @@ def test_status_of_a_run_that_is_under_way_names_the_process(shop: Path) -> None
     assert "resume" not in output
 
 
+@pytest.mark.slow
 def test_status_of_a_run_that_was_cut_off_says_how_to_go_on(shop: Path) -> None:
     assert run("send", "shop", "--progress", "none", "--limit", "1").exit_code == 3
     output = run("status", "shop").output
@@ -577,6 +585,7 @@ def test_status_says_when_what_was_deferred_is_tried_again(here: Path, monkeypat
     assert "Deferred messages will be retried" not in run("status", "late.outbox").output
 
 
+@pytest.mark.slow
 def test_status_watch_ends_with_the_run(rehearsed: Path) -> None:
     result = run("status", "shop", "--watch")
     assert result.exit_code == 0
@@ -584,6 +593,7 @@ def test_status_watch_ends_with_the_run(rehearsed: Path) -> None:
     assert len(result.output.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_status_watch_waits_for_what_is_left_until_ctrl_c(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("send", "shop", "--progress", "none", "--limit", "1").exit_code == 3
     looks = 0
@@ -614,6 +624,7 @@ def make_slowed(shop: Path, number: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_status_says_who_slows_the_run_down(shop: Path) -> None:
     make_slowed(shop, 7)
     output = run("status", "shop").output
@@ -621,6 +632,7 @@ def test_status_says_who_slows_the_run_down(shop: Path) -> None:
     assert "d4.example" in output and "  and 2 others; --json has them all\n" in output
 
 
+@pytest.mark.slow
 def test_status_as_json_is_the_head_of_the_report(shop: Path) -> None:
     path = make_slowed(shop, 7)
     said = json.loads(run("status", "shop", "--json").output)
@@ -642,12 +654,14 @@ def test_status_of_a_run_that_never_began_says_so(shop: Path) -> None:
     assert "Nothing has been sent yet.\n" in run("status", "shop").output
 
 
+@pytest.mark.slow
 def test_report_is_a_text_by_default(rehearsed: Path) -> None:
     output = run("report", "shop").output
     assert output.startswith("Rehearsal: no mail was sent to your recipients.\n")
     assert "  2 accepted" in output
 
 
+@pytest.mark.slow
 def test_report_as_csv_has_every_row(rehearsed: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(run("report", "shop", "--format", "csv").stdout_bytes.decode())))
     assert [(row["email"], row["name"], row["delivery_status"]) for row in rows] == [
@@ -657,11 +671,13 @@ def test_report_as_csv_has_every_row(rehearsed: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_report_as_json_adds_up(rehearsed: Path) -> None:
     report = json.loads(run("report", "shop", "--format", "json").stdout_bytes)
     assert report["totals"]["rows"] == len(report["rows"]) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "more", "beginning"),
     [
@@ -702,6 +718,7 @@ def test_report_of_no_run_says_what_it_looked_for() -> None:
 # --- inbox and sandbox ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_inbox_lists_what_a_rehearsal_kept(rehearsed: Path) -> None:
     lines = run("inbox", "shop").output.splitlines()
     assert lines[0] == "2 messages in shop/runs/shop.inbox"
@@ -711,6 +728,7 @@ def test_inbox_lists_what_a_rehearsal_kept(rehearsed: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_inbox_shows_a_message(rehearsed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("shop")
     output = run("inbox", "1").output
@@ -719,6 +737,7 @@ def test_inbox_shows_a_message(rehearsed: Path, monkeypatch: pytest.MonkeyPatch)
     assert output == run("inbox", ".", "1").output
 
 
+@pytest.mark.slow
 def test_inbox_opens_a_message_in_the_browser(rehearsed: Path, opened: list[str]) -> None:
     result = run("inbox", "shop", "1", "--open")
     page = Path(result.output.removeprefix("Message 1 is in ").rstrip())
@@ -727,12 +746,14 @@ def test_inbox_opens_a_message_in_the_browser(rehearsed: Path, opened: list[str]
     assert run("inbox", "shop", "1", "--open").stderr == "There is no browser here that could be opened.\n"
 
 
+@pytest.mark.slow
 def test_inbox_opens_at_the_latest(rehearsed: Path, opened: list[str]) -> None:
     output = run("inbox", "shop", "--open").output
     page = Path(output.removeprefix("Message 2 is in ").rstrip())
     assert '<article id="message-2" class="chosen"' in page.read_text("utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "error", "hint"),
     [
@@ -781,6 +802,7 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_sandbox_says_which_trouble_it_makes_and_made(here: Path) -> None:
     command = [sys.executable, "-m", "bulkmail", "sandbox", "--port", "0", "--maildir", "kept", "--reject", "100%"]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

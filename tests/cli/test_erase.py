@@ -41,6 +41,7 @@ def naming(folder: Path, text: str = "ann.secret") -> list[str]:
     return sorted(path.name for path in files if text.encode() in path.read_bytes().lower())
 
 
+@pytest.mark.slow
 def test_erased_address_is_nowhere_any_more(campaign: Path, state_folder: Path) -> None:
     with SqliteSuppressions(state_folder / "suppressions.db") as store:
         store.add([Addition("ann.secret@example.com", note="ann.secret@example.com called")])
@@ -57,6 +58,7 @@ def test_erased_address_is_nowhere_any_more(campaign: Path, state_folder: Path) 
     assert run("status", str(campaign)).exit_code == 0
 
 
+@pytest.mark.slow
 def test_dry_run_names_what_would_be_erased_and_changes_nothing(campaign: Path, state_folder: Path) -> None:
     before = {path: path.read_bytes() for path in campaign.rglob("*") if path.is_file()}
     result = run("erase", PEOPLE[0], "--dry-run")
@@ -65,11 +67,13 @@ def test_dry_run_names_what_would_be_erased_and_changes_nothing(campaign: Path, 
     assert not (state_folder / "suppressions.db").exists()
 
 
+@pytest.mark.slow
 def test_erasing_asks_first(campaign: Path) -> None:
     result = run("erase", PEOPLE[0])
     assert result.exit_code == 2 and "add --yes" in result.output and naming(campaign)
 
 
+@pytest.mark.slow
 def test_run_that_is_open_is_left_and_named(campaign: Path) -> None:
     outbox = next(campaign.rglob("*.outbox"))
     with closing(sqlite3.connect(outbox)) as connection:
@@ -79,6 +83,7 @@ def test_run_that_is_open_is_left_and_named(campaign: Path) -> None:
     assert result.exit_code == 1 and "open or in doubt" in result.output and outbox.name in naming(campaign)
 
 
+@pytest.mark.slow
 def test_run_that_is_in_use_is_left_and_named(campaign: Path) -> None:
     lock = Lock(next(campaign.rglob("*.outbox")))
     try:
@@ -88,6 +93,7 @@ def test_run_that_is_in_use_is_left_and_named(campaign: Path) -> None:
     assert result.exit_code == 1 and "is in use by" in result.output
 
 
+@pytest.mark.slow
 def test_file_that_is_not_ours_to_change_is_named(campaign: Path) -> None:
     (campaign / "runs" / "trace.txt").write_text("RCPT TO:<ANN.SECRET@example.com>\n")
     result = run("erase", PEOPLE[0], "--yes")
@@ -95,6 +101,7 @@ def test_file_that_is_not_ours_to_change_is_named(campaign: Path) -> None:
     assert naming(campaign) == ["trace.txt"]
 
 
+@pytest.mark.slow
 def test_copies_of_an_erased_address_go_from_other_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     campaign = write_campaign(tmp_path / "spring", [], relay="sandbox:")
@@ -121,6 +128,7 @@ def age(campaign: Path, days: float) -> None:
         os.utime(outbox, (ended, ended))
 
 
+@pytest.mark.slow
 def test_purge_removes_old_runs_with_what_is_beside_them(campaign: Path) -> None:
     age(campaign, 100)
     assert "would be removed" in run("purge", "--older-than", "90d", "--dry-run").output
@@ -132,12 +140,14 @@ def test_purge_removes_old_runs_with_what_is_beside_them(campaign: Path) -> None
     assert (campaign / "campaign.toml").exists()
 
 
+@pytest.mark.slow
 def test_purge_keeps_what_is_younger(campaign: Path) -> None:
     age(campaign, 80)
     assert "0 runs removed" in run("purge", "--older-than", "90d", "--yes").output
     assert next(campaign.rglob("*.outbox"))
 
 
+@pytest.mark.slow
 def test_purge_never_removes_a_run_in_doubt_nor_its_earlier_passes(campaign: Path) -> None:
     age(campaign, 100)
     outbox = next(campaign.rglob("*.outbox"))
@@ -151,6 +161,7 @@ def test_purge_never_removes_a_run_in_doubt_nor_its_earlier_passes(campaign: Pat
     assert outbox.exists() and earlier.exists()
 
 
+@pytest.mark.slow
 def test_purge_refuses_an_age_that_is_none(campaign: Path) -> None:
     result = run("purge", "--older-than", "long", "--yes")
     assert result.exit_code == 2 and "--older-than" in result.output

@@ -75,6 +75,7 @@ def test_send_imports_nothing_that_the_run_does_not_use(campaign: Path) -> None:
     assert at_the_end_of_a_run(campaign, f"*sorted({set(UNUSED)!r} & sys.modules.keys())") == ""
 
 
+@pytest.mark.slow
 def test_process_of_its_own_seldom_looks_for_garbage(campaign: Path) -> None:
     assert (
         at_the_end_of_a_run(campaign, "gc.get_threshold()[0], gc.get_freeze_count() > 0") == f"{COLLECTED_AFTER} True"

@@ -223,6 +223,7 @@ def test_archive_of_another_list_brings_the_addresses_that_it_knows(store: Sqlit
 # -- with a campaign
 
 
+@pytest.mark.slow
 def test_send_leaves_out_who_is_on_the_list(store: SqliteSuppressions, here: Path) -> None:
     store.add([Addition("ann@example.com", note="asked by phone")])
     campaign = write_campaign(here / "spring", ["ann@example.com", "bob@example.com"], relay="sandbox:")

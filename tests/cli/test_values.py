@@ -60,6 +60,7 @@ def test_decimal_comma_fails_its_row_and_no_other() -> None:
     assert messages() == {"ann@example.com": "1234.5\n"}
 
 
+@pytest.mark.slow
 def test_condition_that_cannot_read_a_cell_makes_its_row_invalid() -> None:
     campaign('email,amount\nann@example.com,1234.50\nbob@example.com,"1.234,50"\n', "Hi")
     (found,) = findings("--where", "amount | float > 100")["bad-row"]
@@ -77,6 +78,7 @@ def test_condition_that_makes_no_sense_for_any_row_is_refused(command: str) -> N
     assert "--where: age is '17', which is text, and cannot be compared with a number" in result.output
 
 
+@pytest.mark.slow
 def test_false_in_a_cell_is_not_true() -> None:
     campaign(
         "email,vip\nann@example.com,TRUE\nbob@example.com,FALSE\ncy@example.com,0\n", "Hi{% if vip %} VIP{% endif %}"
@@ -89,6 +91,7 @@ def test_false_in_a_cell_is_not_true() -> None:
     assert "vip is '0'" in other["message"]
 
 
+@pytest.mark.slow
 def test_suppression_list_takes_several_addresses_a_line_and_stars() -> None:
     campaign("email\nann@example.com\ndan@example.com\neve@example.com\nf@example.org\n", "Hi")
     Path("stop.txt").write_text("dan@example.com;eve@example.com\n*@example.org\n")
@@ -97,6 +100,7 @@ def test_suppression_list_takes_several_addresses_a_line_and_stars() -> None:
     assert "3 suppressed" in result.output
 
 
+@pytest.mark.slow
 def test_suppression_list_that_cannot_be_understood_stops_before_anything_is_sent() -> None:
     campaign("email\nann@example.com\neve@example.org\n", "Hi")
     Path("stop.txt").write_text("# do not mail\nexample.org\n")
@@ -125,6 +129,7 @@ def sheet_row(number: int, address: str, cell: str, attributes: str = "") -> str
     )
 
 
+@pytest.mark.slow
 def test_hidden_rows_of_a_sheet_are_found() -> None:
     rows = [
         sheet_row(2, "ann@example.com", "><v>1</v>"),
@@ -138,6 +143,7 @@ def test_hidden_rows_of_a_sheet_are_found() -> None:
     assert "hidden-row" not in findings("--where", "x == '1'")
 
 
+@pytest.mark.slow
 def test_booleans_of_a_sheet_are_conditions() -> None:
     rows = [
         sheet_row(2, "ann@example.com", 't="b"><v>1</v>'),
@@ -159,6 +165,7 @@ def test_format_of_the_computer_is_found_where_the_message_uses_it() -> None:
     assert "cell-format" not in findings()
 
 
+@pytest.mark.slow
 def test_numbers_of_json_keep_their_digits() -> None:
     people = '[{"email": "ann@example.com", "price": 19.90, "rate": 1e-07, "items": [{"p": 2.50}]}]'
     text = "{{ price }} {{ rate }} {% for item in items %}{{ item.p }}{% endfor %} {{ price * 2 }}"
@@ -221,6 +228,7 @@ Ann@example.com,3,Vase
 """
 
 
+@pytest.mark.slow
 def test_duplicates_that_differ_in_what_the_message_uses_are_found() -> None:
     campaign(ORDERS, "{{ item }}")
     (found,) = findings("--strict", exit_code=2)["duplicate-differs"]

@@ -14,6 +14,7 @@ from tests.console.asking import COOKIE, HOST, OWN, PORT, TOKEN, Asker
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "host", ["evil.example", f"evil.example:{PORT}", "127.0.0.1", "127.0.0.1:80", f"127.0.0.1:{PORT}.evil.example", ""]
 )
@@ -106,6 +107,7 @@ async def test_other_methods_and_sockets_are_refused(console: Asker) -> None:
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
+@pytest.mark.slow
 async def test_form_that_is_too_long_is_refused(console: Asker) -> None:
     assert (await console.post("/campaigns", {"name": "x" * 13_000_000, "from": "kind:newsletter"})).status == 413
 

@@ -49,6 +49,7 @@ async def run_of(console: Asker) -> str:
     return found[1]
 
 
+@pytest.mark.slow
 async def test_every_page_of_a_run_escapes_what_others_wrote(console: Asker, outbox: Path) -> None:
     run = await run_of(console)
     pages = "/rows /rows?status=rejected /rows/3 /rows/157 /doubt /cancel /report /rows?q=%3Cscript"
@@ -84,6 +85,7 @@ async def test_rows_are_found_by_status_address_and_number(console: Asker, outbo
     assert "No row is like this" in (await console.get(f"{run}/rows?q=no one")).text
 
 
+@pytest.mark.slow
 async def test_rows_are_paged_by_key_until_the_end(console: Asker, outbox: Path) -> None:
     run, seen = await run_of(console), []
     path = f"{run}/rows"
@@ -217,6 +219,7 @@ def test_every_status_of_a_row_has_a_word() -> None:
     assert set(WORDS) == set(Status)
 
 
+@pytest.mark.slow
 async def test_button_that_is_pressed_twice_starts_one_command(
     console: Asker, outbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +256,7 @@ def test_rows_are_spelled_as_the_command_reads_them(rows: list[int], text: str) 
     assert [row for each in (rows_of(text) if text else []) for row in each] == rows
 
 
+@pytest.mark.slow
 async def test_log_that_was_uploaded_is_what_the_command_reads(
     console: Asker, outbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ async def test_empty_folder_says_how_to_begin(console: Asker, root: Path) -> Non
     assert 'action="/campaigns"' in page.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 async def test_campaign_is_made_from_a_template(console: Asker, root: Path, kind: str) -> None:
     made = await console.post("/campaigns", {"name": "My autumn", "from": f"kind:{kind}"})
@@ -63,6 +64,7 @@ async def test_campaign_with_an_unfit_name_is_not_made(console: Asker, root: Pat
     assert sorted(root.parent.rglob("campaign.toml")) == before
 
 
+@pytest.mark.slow
 async def test_saving_writes_the_files_and_the_next_page_says_so(console: Asker, root: Path) -> None:
     spring = await campaign_of(console)
     page = await console.get(spring)
@@ -85,6 +87,7 @@ async def test_change_on_disk_shows_both_versions(console: Asker, root: Path) ->
     assert (root / "spring" / "message.txt").read_text() == "By a colleague\n"
 
 
+@pytest.mark.slow
 async def test_of_two_tabs_that_save_at_once_one_is_told(console: Asker, root: Path) -> None:
     spring = await campaign_of(console)
     digest = (await console.get(spring)).field("digest")
@@ -96,6 +99,7 @@ async def test_of_two_tabs_that_save_at_once_one_is_told(console: Asker, root: P
     assert (root / "spring" / "message.txt").read_text() == f"By tab {saved}"
 
 
+@pytest.mark.slow
 async def test_preview_shows_the_draft_and_saves_nothing(console: Asker, root: Path) -> None:
     spring = await campaign_of(console)
     before = {path: path.read_bytes() for path in (root / "spring").iterdir()}
@@ -116,6 +120,7 @@ async def test_preview_shows_the_draft_and_saves_nothing(console: Asker, root: P
     assert {path: path.read_bytes() for path in (root / "spring").iterdir()} == before
 
 
+@pytest.mark.slow
 async def test_error_of_the_draft_names_the_line_and_keeps_the_last_message(console: Asker) -> None:
     spring = await campaign_of(console)
     good = await console.post(f"{spring}/preview", {"body-text": "Dear {{ name }}"}, {"hx-request": "true"})
@@ -151,6 +156,7 @@ async def test_hostile_message_runs_nothing_in_its_frame(console: Asker) -> None
     assert "tracker.example" not in message.text
 
 
+@pytest.mark.slow
 async def test_list_is_uploaded_under_a_plain_name_and_used(console: Asker, root: Path) -> None:
     spring = await campaign_of(console)
     digest = (await console.get(spring)).field("digest")
@@ -162,6 +168,7 @@ async def test_list_is_uploaded_under_a_plain_name_and_used(console: Asker, root
     assert "Cleo" in (await console.get(answer.target)).text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["list.exe", "list", "list.csv.sh"])
 async def test_upload_that_is_no_list_is_refused(console: Asker, root: Path, name: str) -> None:
     spring = await campaign_of(console)
@@ -171,6 +178,7 @@ async def test_upload_that_is_no_list_is_refused(console: Asker, root: Path, nam
     assert sorted(path.name for path in (root / "spring").iterdir()) == before
 
 
+@pytest.mark.slow
 async def test_attachment_comes_and_goes(console: Asker, root: Path) -> None:
     spring = await campaign_of(console)
     digest = (await console.get(spring)).field("digest")
@@ -183,6 +191,7 @@ async def test_attachment_comes_and_goes(console: Asker, root: Path) -> None:
     assert not tomllib.loads((root / "spring" / "campaign.toml").read_text())["message"]["attachments"]
 
 
+@pytest.mark.slow
 async def test_attachment_that_is_too_large_leaves_nothing(console: Asker, root: Path) -> None:
     spring = await campaign_of(console)
     digest = (await console.get(spring)).field("digest")

@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import environment, write_campaign
 from tests.e2e.test_bounces import bounce
@@ -14,6 +16,7 @@ from tests.e2e.test_bounces import bounce
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 async def test_guide_leads_from_a_mailbox_to_the_first_suppressed_recipient(tmp_path: Path) -> None:
     (block,) = re.findall(r"```sh\n(mkdir -p ~/.config/bulkmail\n.*?)```", GUIDE, re.DOTALL)
     steps = block.splitlines()

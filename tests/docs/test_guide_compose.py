@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.test_compose import compose
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 async def test_guide_dialogue_with_compose_sends_what_it_says(tmp_path: Path) -> None:
     section = GUIDE.partition("### Written at the terminal\n")[2].partition("\n## ")[0]
     (transcript,) = re.findall(r"^```text\n\$ bulkmail compose\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)

@@ -16,6 +16,7 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="ut
 SECTION = GUIDE.partition("### Follow-ups\n")[2].partition("\n## ")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_guide_example_of_a_follow_up_answers_the_first_message(tmp_path: Path) -> None:
     command, settings = re.findall(r"^```(?:sh)?\n(.*?)^```$", SECTION, re.DOTALL | re.MULTILINE)

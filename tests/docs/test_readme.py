@@ -52,6 +52,7 @@ def test_campaign_example_loads(text, tmp_path):
         assert [route.name for route in load(str(tmp_path)).routes] == ["main", "spare"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_every_command_has_help_with_an_example(command, tmp_path):
     result = await run(command, "--help", cwd=tmp_path)
@@ -87,6 +88,7 @@ def test_one_minute_of_the_readme_is_made_of_commands_that_exist():
     assert not named - set(COMMANDS)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 async def test_one_minute_of_the_readme_works(tmp_path):
     for command in (

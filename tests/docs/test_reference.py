@@ -64,6 +64,7 @@ def models_of(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_of(part)
 
 
+@pytest.mark.slow
 def test_pages_and_schemas_are_up_to_date() -> None:
     for path, text in reference.pages().items():
         assert path.read_text(encoding="utf-8") == text, "type: python docs/reference.py"
@@ -107,6 +108,7 @@ def test_every_environment_variable_is_described() -> None:
     assert used == {name for name in reference.SAID["variables"] if name.startswith("BULKMAIL_")}
 
 
+@pytest.mark.slow
 def test_every_logger_is_described() -> None:
     names = set()
     for path, text in SOURCES.items():

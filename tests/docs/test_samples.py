@@ -136,6 +136,7 @@ def test_every_setting_behind_a_note_is_one(campaign: Path) -> None:
 # --- sent -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("campaign", "exit_code", "statuses"),
     [
@@ -157,6 +158,7 @@ def test_campaign_is_sent_as_promised(at_work: Path, campaign: str, exit_code: i
     assert sorted(str(message["Message-ID"]) for message in kept(campaign)) == accepted
 
 
+@pytest.mark.slow
 def test_newsletter_reaches_people_in_many_scripts_by_their_names(at_work: Path) -> None:
     assert send("samples/newsletter").exit_code == 0
     with open("samples/newsletter/people.csv", encoding="utf-8", newline="") as file:
@@ -179,6 +181,7 @@ def test_newsletter_reaches_people_in_many_scripts_by_their_names(at_work: Path)
     assert len(scripts) == 13, scripts
 
 
+@pytest.mark.slow
 def test_bills_have_their_own_lines_and_the_terms(at_work: Path) -> None:
     assert send("samples/invoice").exit_code == 0
     for message in kept("samples/invoice"):
@@ -193,12 +196,14 @@ def test_bills_have_their_own_lines_and_the_terms(at_work: Path) -> None:
         assert sum(number * price for number, price in zip(counts, prices, strict=True)) == pytest.approx(float(total))
 
 
+@pytest.mark.slow
 def test_what_a_cell_holds_is_text_in_the_page(at_work: Path) -> None:
     assert send("samples/invoice").exit_code == 0
     pages = [message.get_body(("html",)) for message in kept("samples/invoice")]
     assert sum("Wheel trued &lt;rear&gt;" in page.get_content() for page in pages if page is not None) == 1
 
 
+@pytest.mark.slow
 def test_rough_list_is_reported_row_by_row(at_work: Path) -> None:
     result = send("samples/rough")
     assert result.exit_code == 1

@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 WORDS = re.compile(
     r"(?<![A-Za-z])(mend(?:s|ed)?|whoever|nobody|somebody|anew|puts? off|so many|octets?|honour\w*|dice)(?![A-Za-z])",
@@ -35,6 +37,7 @@ ALLOWED = (
 )
 
 
+@pytest.mark.slow
 def test_words_of_the_old_tone_are_gone() -> None:
     found: Counter[str] = Counter()
     paths = [

@@ -34,6 +34,7 @@ def paths_of(relay):
     return sorted(path for message in relay.messages for path in message.forward_paths)
 
 
+@pytest.mark.slow
 async def test_run_delivers_to_all_once(people, make_engine, outbox, events):
     addresses = people(200)
     async with ScriptedRelay() as relay:
@@ -45,6 +46,7 @@ async def test_run_delivers_to_all_once(people, make_engine, outbox, events):
     assert relay.violations == []
 
 
+@pytest.mark.slow
 async def test_run_never_has_more_sessions_than_connections(people, make_engine):
     people(300)
     async with ScriptedRelay(end=lambda path: Late(0.005, "250 2.0.0 ok")) as relay:

@@ -15,6 +15,7 @@ from bulkmail.sandbox.lines import NullLine
 from bulkmail.testing import ManualClock, ScriptedRelay
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("burst", [1, 5])
 async def test_no_window_exceeds_the_rate(people, make_engine, outbox, burst):
     people(120)
@@ -31,6 +32,7 @@ async def test_no_window_exceeds_the_rate(people, make_engine, outbox, burst):
     assert most <= 50 + burst + 2
 
 
+@pytest.mark.slow
 async def test_burst_makes_up_for_timers_that_wake_late(people, make_engine):
     people(120)
     clock, times = ManualClock(), []

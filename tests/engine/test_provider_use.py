@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ RELAY: Any = None
 LIMITS = {"google": 2, "gmx": 1, "shop.example": None}
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from(["begin", "end", "back", "renew"]), st.sampled_from(sorted(LIMITS)))))
 def test_use_is_full_exactly_when_a_provider_has_all_that_a_session_may_carry(events: list[tuple[str, str]]) -> None:
     counting, use, out, number = ProviderUse(), SessionUse(RELAY), [], 0

@@ -71,6 +71,7 @@ def accepted(outbox, domain):
     return sum(row.status is Status.ACCEPTED for row in rows)
 
 
+@pytest.mark.slow
 async def test_provider_that_is_suspended_does_not_delay_the_others(mixed, run, outbox, events):
     providers = mixed(60, *DOMAINS)
     asked = Counter()
@@ -131,6 +132,7 @@ async def test_sessions_that_come_back_are_shown(people, run, outbox, events):
     assert outbox.tally().by_status == {Status.ACCEPTED: 450}
 
 
+@pytest.mark.slow
 async def test_domain_that_is_no_ones_is_held_alone_too(mixed, run, outbox):
     providers = mixed(60, "one.example", "two.example")
 
@@ -159,6 +161,7 @@ async def test_provider_goes_on_when_its_rest_is_over(mixed, run, outbox):
     assert outbox.tally().by_status == {Status.ACCEPTED: 10}
 
 
+@pytest.mark.slow
 async def test_rate_of_a_provider_is_kept_and_the_others_are_faster(mixed, run, outbox):
     providers = mixed(20, "gmail.com", "gmx.de", "small.example")
     known = PROVIDERS.with_provider(_limited("google", Rate(20.0)))
@@ -249,6 +252,7 @@ async def test_server_that_throttles_is_met_at_its_own_speed(people, run, outbox
     assert taken[-1] - taken[0] < 200 / 40 * 1.6
 
 
+@pytest.mark.slow
 async def test_server_that_throttles_is_waited_for_by_a_run_that_waits_for_nothing_else(people, run, outbox):
     people(60)
     asked = []
@@ -263,6 +267,7 @@ async def test_server_that_throttles_is_waited_for_by_a_run_that_waits_for_nothi
     assert outbox.tally().by_status == {Status.ACCEPTED: 60}
 
 
+@pytest.mark.slow
 async def test_server_with_few_sessions_gets_few(people, run, outbox):
     people(100)
     open_now = Counter()
@@ -300,6 +305,7 @@ async def test_policy_that_refuses_all_stops_the_run_and_rejects_no_recipient(pe
     assert outbox.tally().by_status == {Status.PENDING: 300}
 
 
+@pytest.mark.slow
 async def test_list_of_unknown_users_stops_the_run(people, run, outbox):
     people(400)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from msgspec.structs import replace
 
 from bulkmail.engine.queues import BATCH, Queues
@@ -84,6 +85,7 @@ async def test_wanted_that_comes_again_at_once_is_handed_out_again(people, outbo
     assert number_of(queues.next(1.0)) == number_of(first) and number_of(second) == 5
 
 
+@pytest.mark.slow
 async def test_everybody_comes_until_closed_whatever_happens(people, outbox):
     """Taken back, due again at once, due later: in any order nobody is lost and nobody is out twice."""
     people(150)

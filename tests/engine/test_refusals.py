@@ -29,6 +29,7 @@ def run(make_engine):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2, 3, 12])
 @pytest.mark.parametrize("stage", ["rcpt", "data", "end"])
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ async def test_equal_relays_take_shares_of_their_weight(people, make_run, outbox
     assert outbox.tally().by_status == {Status.ACCEPTED: 800}
 
 
+@pytest.mark.slow
 async def test_slow_relay_does_not_hold_up_the_other_for_long(people, make_run, outbox):
     """The share of one that gets nowhere is not waited for for ever."""
     people(300)
@@ -93,6 +94,7 @@ async def until(condition):
         await anyio.sleep(0.002)
 
 
+@pytest.mark.slow
 async def test_relay_of_lower_priority_gets_nothing_while_the_better_one_takes_all(people, make_run):
     people(300)
     async with ScriptedRelay(end=lambda path: Late(0.001, "250 ok")) as best, ScriptedRelay() as spare:
@@ -232,6 +234,7 @@ async def test_rows_of_a_relay_that_is_left_out_stay_as_they_are_and_stop_the_ru
     assert outbox.tally().by_status == {Status.ACCEPTED: 45, Status.PENDING: 45}
 
 
+@pytest.mark.slow
 async def test_rates_of_campaign_and_relay_both_hold(people, make_run, outbox):
     people(120)
     clock = ManualClock()
@@ -279,6 +282,7 @@ async def test_better_relay_that_is_full_for_long_is_helped_out(people, make_run
     assert clock.now() < 120
 
 
+@pytest.mark.slow
 async def test_session_limits_of_a_relay_are_its_own(people, make_run):
     people(100)
     async with ScriptedRelay() as short, ScriptedRelay() as long:
@@ -327,6 +331,7 @@ async def test_relay_that_alone_takes_some_mail_is_given_up_when_patience_ends(p
     assert any(text.startswith("dying is not used any more in this run") for text in notices(events))
 
 
+@pytest.mark.slow
 async def test_slow_provider_does_not_delay_the_others(people, make_run, outbox):
     """What is due in a queue whose only relay hardly moves stays where it is, and the rest goes past it."""
     people(300)

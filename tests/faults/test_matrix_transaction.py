@@ -67,6 +67,7 @@ ALL_DELIVERED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ALL_DELIVERED)
 async def test_f14_to_f36_server_that_fails_for_a_while_gets_everything_once(people, make_engine, outbox, fault):
     addresses = people(60)
@@ -93,6 +94,7 @@ REJECTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", REJECTED)
 async def test_f17_to_f23_refusal_hits_whom_it_is_for_and_no_one_else(people, make_engine, outbox, fault):
     people(60)

@@ -302,6 +302,7 @@ def test_detector_that_stumbles_over_a_hostile_mail_prints_nothing(capfd: pytest
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_words_are_found_by_a_table_that_no_text_makes_slow() -> None:
     assert by_words("user " * 50_000) is None
     assert by_words("a" * 400_000) is None

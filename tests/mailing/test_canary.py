@@ -28,12 +28,14 @@ def send(tmp_path):
     return run
 
 
+@pytest.mark.slow
 async def test_rest_follows_when_the_first_messages_succeed(send):
     async with ScriptedRelay() as relay:
         report = await send(relay)
     assert report.accepted == 100 and len(relay.messages) == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "why"),
     [
@@ -53,6 +55,7 @@ async def test_rest_stays_pending_when_the_first_messages_fail(send, script, why
     assert "the rest was not sent" in report.run.rest.why
 
 
+@pytest.mark.slow
 async def test_later_run_sends_others_ahead_and_one_that_has_passed_none(send):
     async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?") as relay:
         with pytest.raises(SendingStopped):
@@ -66,6 +69,7 @@ async def test_later_run_sends_others_ahead_and_one_that_has_passed_none(send):
     assert report.run.rest is None
 
 
+@pytest.mark.slow
 async def test_canary_that_was_interrupted_goes_on_where_it_was(send):
     async with ScriptedRelay() as relay:
         await send(relay, limit=7)
@@ -74,6 +78,7 @@ async def test_canary_that_was_interrupted_goes_on_where_it_was(send):
             await send(relay)
 
 
+@pytest.mark.slow
 async def test_greylisting_of_all_is_waited_for(send):
     seen = set()
 
@@ -86,6 +91,7 @@ async def test_greylisting_of_all_is_waited_for(send):
     assert report.accepted == 100
 
 
+@pytest.mark.slow
 async def test_some_that_are_deferred_for_long_hold_no_one_up(send):
     late = RetryPolicy(schedule=(3600.0,))
     async with ScriptedRelay(rcpt=lambda path: "450 4.2.1 busy" if path.startswith("p3@") else None) as relay:
@@ -93,6 +99,7 @@ async def test_some_that_are_deferred_for_long_hold_no_one_up(send):
     assert report.accepted == 99 and report.tally[Status.DEFERRED] == 1
 
 
+@pytest.mark.slow
 async def test_dead_copy_counts_once_and_holds_no_one_up(tmp_path):
     campaign = bulkmail.compose(
         from_="shop@example.com", subject="Hello", text="Dear {{ email }},\n", bcc="dead@example.com"
@@ -107,6 +114,7 @@ async def test_dead_copy_counts_once_and_holds_no_one_up(tmp_path):
     assert report.exit_code == 1
 
 
+@pytest.mark.slow
 async def test_copy_that_is_deferred_goes_with_the_second_try(tmp_path):
     campaign = bulkmail.compose(
         from_="shop@example.com", subject="Hello", text="Dear {{ email }},\n", cc="boss@example.com"

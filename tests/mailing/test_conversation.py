@@ -46,6 +46,7 @@ async def test_conversation_has_every_line_and_ends_with_the_run(campaign: bulkm
     assert str(lines[0]).split()[1:3] == ["1", "*"]
 
 
+@pytest.mark.slow
 async def test_conversation_hides_the_password(campaign: bulkmail.Campaign, tmp_path: Path) -> None:
     authority = trustme.CA()
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
@@ -63,6 +64,7 @@ async def test_conversation_hides_the_password(campaign: bulkmail.Campaign, tmp_
     assert PASSWORD not in text
 
 
+@pytest.mark.slow
 async def test_conversation_is_of_the_next_run_only_and_of_each_reader(campaign: bulkmail.Campaign) -> None:
     async with ScriptedRelay() as relay:
         mailer = mailer_for(relay)
@@ -113,6 +115,7 @@ async def test_conversation_ends_when_the_run_cannot_begin(campaign: bulkmail.Ca
     assert await read(conversation) == []
 
 
+@pytest.mark.slow
 async def test_conversation_goes_on_beside_the_outcomes(campaign: bulkmail.Campaign) -> None:
     async with ScriptedRelay() as relay:
         mailer = mailer_for(relay)

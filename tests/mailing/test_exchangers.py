@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 import bulkmail
 from bulkmail.mailing import relays
 from bulkmail.mailing.relays import with_exchangers
@@ -27,6 +29,7 @@ async def test_domain_of_a_provider_is_in_its_provider():
     ]
 
 
+@pytest.mark.slow
 async def test_domain_that_a_provider_serves_rests_with_it(monkeypatch):
     monkeypatch.setattr(relays, "Exchangers", lambda: Exchangers(ask))
 
@@ -44,6 +47,7 @@ async def test_domain_that_a_provider_serves_rests_with_it(monkeypatch):
     assert len(asked) <= 40  # once the provider complained, those that it serves elsewhere rested too
 
 
+@pytest.mark.slow
 async def test_by_mx_sends_to_every_domain_and_slows_only_the_provider_that_complains(monkeypatch, tmp_path):
     monkeypatch.setattr(relays, "Exchangers", lambda: Exchangers(ask))
     campaign = bulkmail.compose(from_="shop@example.com", subject="Hi", text="Hello")

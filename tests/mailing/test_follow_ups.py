@@ -50,6 +50,7 @@ def threads(relay: ScriptedRelay) -> dict[str, list[tuple[str, str, str]]]:
     return found
 
 
+@pytest.mark.slow
 async def test_each_message_of_a_conversation_names_those_before_it(tmp_path: Path) -> None:
     async with ScriptedRelay(rcpt=lambda path: REFUSED.get(path, "250 ok")) as relay:
         send = mailer(relay).send
@@ -68,6 +69,7 @@ async def test_each_message_of_a_conversation_names_those_before_it(tmp_path: Pa
     assert third.run.follows == (second.run.run_id, str(tmp_path / "2.outbox"))
 
 
+@pytest.mark.slow
 async def test_list_of_its_own_is_restricted_to_those_whom_the_run_reached(tmp_path: Path) -> None:
     async with ScriptedRelay() as relay:
         send = mailer(relay).send
@@ -84,6 +86,7 @@ async def test_list_of_its_own_is_restricted_to_those_whom_the_run_reached(tmp_p
     assert answered == first_id
 
 
+@pytest.mark.slow
 async def test_row_in_doubt_gets_no_follow_up(tmp_path: Path) -> None:
     ends = iter([Drop()])
     async with ScriptedRelay(end=lambda path: next(ends, None)) as relay:
@@ -136,6 +139,7 @@ def come_back(kept: Path, run_id: str) -> None:
             store.record([event])
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_followed_up_is_refused_in_a_sentence(tmp_path: Path) -> None:
     async with ScriptedRelay(rcpt="550 5.1.1 unknown") as relay:
         null = bulkmail.Mailer("null:", suppressions=None)
@@ -156,6 +160,7 @@ async def test_what_cannot_be_followed_up_is_refused_in_a_sentence(tmp_path: Pat
         parse_unless("bounced,replied")
 
 
+@pytest.mark.slow
 async def test_outbox_is_for_the_run_that_it_follows_and_goes_on_without_it(tmp_path: Path) -> None:
     followed = tmp_path / "1.outbox"
     async with ScriptedRelay() as relay:
@@ -189,6 +194,7 @@ def bulkmail_routes(whole: bulkmail.Mailer):  # type: ignore[no-untyped-def]
     return open_routes(whole.routes, [None], inbox=None)
 
 
+@pytest.mark.slow
 async def test_headers_of_the_conversation_cannot_be_set_by_the_campaign(tmp_path: Path) -> None:
     async with ScriptedRelay() as relay:
         await mailer(relay).send(make("first"), rows(), outbox=tmp_path / "1.outbox")
@@ -208,6 +214,7 @@ def test_follow_up_has_a_fingerprint_of_its_own() -> None:
     assert len(prints) == 3
 
 
+@pytest.mark.slow
 async def test_long_conversation_names_its_first_and_its_last_messages(tmp_path: Path) -> None:
     ids = [f"<{number}@shop.example>" for number in range(30)]
     long = bulkmail.compose(from_="shop@shop.example", subject="Hi", text="Hi\n")

@@ -46,6 +46,7 @@ class QuerySet:
             yield row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, SLICE - 1, SLICE, SLICE + 1, 2 * SLICE, 2 * SLICE + 7])
 async def test_generator_is_read_in_the_thread_of_its_program(campaign, number):
     here = threading.get_ident()
@@ -70,6 +71,7 @@ async def test_row_that_is_used_again_by_its_iterator_is_taken_as_it_was(campaig
     assert [row.address for row in report.rows()] == [row["email"] for row in rows(3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factory", [None, sqlite3.Row])
 async def test_sqlite3_cursor_is_a_list(campaign, factory):
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
@@ -92,6 +94,7 @@ async def test_sqlalchemy_result_is_a_list(campaign):
     assert report.accepted == 2
 
 
+@pytest.mark.slow
 async def test_asynchronous_rows_are_read_in_the_task_of_their_program(campaign):
     report = await bulkmail.send(campaign, QuerySet(SLICE + 3), relay="null:")
     assert report.accepted == SLICE + 3
@@ -150,6 +153,7 @@ async def test_loop_has_its_turn_between_slices(campaign):
     assert len(set(seen)) == 4
 
 
+@pytest.mark.slow
 async def test_what_the_rows_raise_comes_out_and_nothing_is_sent(campaign, tmp_path):
     def people():
         yield from rows(SLICE + 1)
@@ -162,6 +166,7 @@ async def test_what_the_rows_raise_comes_out_and_nothing_is_sent(campaign, tmp_p
     assert report.accepted == 2
 
 
+@pytest.mark.slow
 def test_send_sync_reads_rows_where_no_loop_runs(campaign):
     report = bulkmail.send_sync(campaign, QuerySet(2 * SLICE + 1), relay="null:")
     assert report.accepted == 2 * SLICE + 1

@@ -140,6 +140,7 @@ async def test_report_of_a_run_under_way_adds_up_by_row_and_by_message(tmp_path:
     assert len(relay.messages) == 40
 
 
+@pytest.mark.slow
 async def test_another_column_gives_one_recipient_several_messages() -> None:
     rows = [{**row, "order": order} for row, order in zip([*ROWS, ROWS[0]], ["7", "8", "9", "7"], strict=True)]
     found, report = await sent(campaign("order"), rows)
@@ -209,6 +210,7 @@ async def test_copies_go_with_the_message_once() -> None:
     assert [len(row.copies) for row in report.rows()] == [1, 1, 0]
 
 
+@pytest.mark.slow
 async def test_what_failed_goes_again_with_the_same_bytes(tmp_path: Path) -> None:
     outbox, orders = tmp_path / "orders.outbox", campaign()
     contents: list[bytes] = []

@@ -56,6 +56,7 @@ async def prepared(campaign, *, path=None, selection=None, **changes):
     )
 
 
+@pytest.mark.slow
 async def test_copies_of_a_message_go_together():
     async with ScriptedRelay() as relay:
         report = await bulkmail.send(
@@ -105,6 +106,7 @@ async def test_refused_recipient_leaves_its_copies_accepted():
     assert report.failed == [("ann@example.com", 550, "who?")]
 
 
+@pytest.mark.slow
 async def test_deferred_copy_keeps_the_run_open_and_the_row_accepted(tmp_path):
     async with ScriptedRelay(rcpt=lambda path: "451 4.2.0 later" if path.startswith("bob@") else None) as relay:
         mailer = bulkmail.Mailer(url_of(relay), pace=Pace(wait=0))
@@ -179,6 +181,7 @@ async def test_duplicates_are_reported_by_the_row_and_take_their_copies_along():
     assert [job.delivery.forward_path for job in jobs] == ["ann@example.com", "audit@example.com"]
 
 
+@pytest.mark.slow
 async def test_signed_messages_survive_the_way_through_another_server(key_ring):
     kept = []
 
@@ -223,6 +226,7 @@ async def test_key_that_is_missing_is_reported_before_anything_is_sent(tmp_path)
     assert not (tmp_path / "run.outbox").exists()
 
 
+@pytest.mark.slow
 def test_outbox_holds_no_key(tmp_path, key_ring):
     secret = pem(key_ring.rsa)
     campaign = make_campaign(unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}"), dkim=(RSA,))
@@ -249,6 +253,7 @@ async def test_hook_has_a_hand_in_every_message():
         assert len(relay.messages) == 3
 
 
+@pytest.mark.slow
 async def test_message_that_the_hook_refuses_is_not_sent():
     def refuse(message):
         if "cy@" in message["To"]:

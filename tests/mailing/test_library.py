@@ -40,6 +40,7 @@ def test_send_sync_works_without_a_loop(campaign):
     assert (report.accepted, report.failed) == (20, [])
 
 
+@pytest.mark.slow
 async def test_deliver_yields_each_outcome_as_it_settles(campaign):
     async with ScriptedRelay() as relay:
         mailer = bulkmail.Mailer(url_of(relay))
@@ -51,6 +52,7 @@ async def test_deliver_yields_each_outcome_as_it_settles(campaign):
     assert deliveries.report.accepted == 20
 
 
+@pytest.mark.slow
 async def test_leaving_the_iterator_early_stops_and_keeps_the_rest(campaign, tmp_path):
     async with ScriptedRelay(end=lambda path: Late(0.01, "250 ok")) as relay:
         mailer = bulkmail.Mailer(f"{url_of(relay)}&connections=2")
@@ -64,6 +66,7 @@ async def test_leaving_the_iterator_early_stops_and_keeps_the_rest(campaign, tmp
     assert len(relay.messages) == 20
 
 
+@pytest.mark.slow
 async def test_leaving_early_logs_nothing(campaign, caplog):
     async with ScriptedRelay(end=lambda path: Late(0.01, "250 ok")) as relay:
         mailer = bulkmail.Mailer(f"{url_of(relay)}&connections=5")
@@ -86,6 +89,7 @@ async def test_exception_of_the_reader_comes_out_as_it_is_and_what_was_under_way
     assert caplog.records == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 3])
 async def test_reader_that_is_cancelled_leaves_nothing_open(campaign, number):
     async with ScriptedRelay(end=lambda path: Late(0.01, "250 ok")) as relay:
@@ -159,6 +163,7 @@ async def test_report_names_invalid_rows_beside_those_refused(campaign):
     assert [(place.line, reason) for place, reason in report.invalid] == [(3, "the address 'x' has no @")]
 
 
+@pytest.mark.slow
 async def test_same_call_on_a_finished_outbox_sends_nothing(campaign, tmp_path):
     async with ScriptedRelay() as relay:
         for _ in range(2):
@@ -167,6 +172,7 @@ async def test_same_call_on_a_finished_outbox_sends_nothing(campaign, tmp_path):
     assert len(relay.messages) == 20
 
 
+@pytest.mark.slow
 async def test_another_message_for_an_outbox_that_has_begun_is_refused(campaign, tmp_path):
     other = bulkmail.compose(from_="shop@example.com", subject="Other", text="Other\n")
     async with ScriptedRelay() as relay:
@@ -175,6 +181,7 @@ async def test_another_message_for_an_outbox_that_has_begun_is_refused(campaign,
             await bulkmail.send(other, ROWS, relay=url_of(relay), outbox=tmp_path / "run.outbox")
 
 
+@pytest.mark.slow
 async def test_stopped_run_raises_with_the_report(campaign):
     async with ScriptedRelay(mail=["250 ok"] * 5 + ["550 5.7.1 enough"] * 50) as relay:
         with pytest.raises(bulkmail.SendingStopped, match="refused the sender") as stopped:
@@ -184,6 +191,7 @@ async def test_stopped_run_raises_with_the_report(campaign):
     assert isinstance(stopped.value.__cause__, bulkmail.RelayError)
 
 
+@pytest.mark.slow
 async def test_rows_in_doubt_are_named(campaign):
     async with ScriptedRelay(end=[Drop(keeps=True)]) as relay:
         report = await bulkmail.send(campaign, ROWS, relay=f"{url_of(relay)}&connections=1")

@@ -105,6 +105,7 @@ async def loaded(
     return tables, mailing.findings, mailing.notices, reported[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("selection", "cc"),
     [
@@ -140,6 +141,7 @@ MORE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", MORE)
 async def test_planned_followed_and_varied_lists_are_loaded_by_blocks(
     more: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

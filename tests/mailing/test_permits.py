@@ -209,6 +209,7 @@ async def test_no_message_leaves_outside_its_hours_on_a_day_when_clocks_are_set(
     assert on_the_day == (0 if day == "2026-03-29" else 24)  # the hour does not exist, or comes twice
 
 
+@pytest.mark.slow
 async def test_clock_set_back_sends_nothing_outside_the_hours_and_nothing_in_a_burst(make_trial):
     trial = make_trial(200, at("2026-11-23 09:30"))
     async with trial.begun(Pace(windows=OFFICE, rate=Rate(1 / 60), wait=math.inf)) as running:
@@ -266,6 +267,7 @@ async def test_quota_is_kept_in_every_window_by_a_run_that_waits(make_trial):
     assert times[-1] - times[0] < DAY + 2 * HOUR  # and not much slower than it must be
 
 
+@pytest.mark.slow
 async def test_asking_the_ledger_costs_no_slot_of_the_rate(make_trial):
     trial = make_trial(300)
     await trial.run(Pace(quota=Quota(per_day=1000), rate=Rate(10.0)))
@@ -297,6 +299,7 @@ async def test_run_that_is_killed_keeps_what_it_reserved_counted(make_trial):
     assert isinstance(ending.error, SendingPaused) and trial.accepted == 30
 
 
+@pytest.mark.slow
 async def test_other_relays_go_on_when_the_quota_of_one_is_used_up(make_trial):
     spare = Route.parse("smtp://ben@spare.example?tls=off&priority=2&name=spare")
     trial = make_trial(150)

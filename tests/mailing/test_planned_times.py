@@ -85,6 +85,7 @@ async def test_one_time_for_all_is_kept_with_copies_and_several_sessions(
     assert min(at for _, at in arrivals) >= begun + 1.49
 
 
+@pytest.mark.slow
 async def test_without_wait_what_is_due_goes_and_the_rest_is_left_to_the_next_call(
     campaign: bulkmail.Campaign, tmp_path: Path
 ) -> None:
@@ -102,6 +103,7 @@ async def test_without_wait_what_is_due_goes_and_the_rest_is_left_to_the_next_ca
             await none.send(campaign, rows, outbox=outbox)
 
 
+@pytest.mark.slow
 async def test_plan_is_that_of_the_first_start_although_nothing_was_sent_yet(
     campaign: bulkmail.Campaign, tmp_path: Path
 ) -> None:
@@ -162,6 +164,7 @@ async def test_deferred_row_is_tried_again_while_the_run_waits_for_the_plan(
     assert report.tally[Status.ACCEPTED] == 2
 
 
+@pytest.mark.slow
 async def test_report_and_status_say_what_is_planned(campaign: bulkmail.Campaign, tmp_path: Path) -> None:
     outbox = tmp_path / "o.outbox"
     rows = [{"email": f"p{n}@example.com", "tz": zone} for n, zone in enumerate(["Europe/Vienna", "Asia/Tokyo", ""])]
@@ -217,6 +220,7 @@ def dated() -> bulkmail.Campaign:
     return bulkmail.compose(from_="a@shop.example", subject="{{ today }}", text="Hello\n", timezone="Europe/Vienna")
 
 
+@pytest.mark.slow
 async def test_now_in_a_message_is_the_planned_time_where_it_is_the_same_for_all(
     dated: bulkmail.Campaign, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ CAMPAIGN = bulkmail.compose(from_="a@example.com", subject="Hello", text="Dear {
 PEOPLE = [{"email": f"p{n}@example.com", "name": f"P{n}"} for n in range(4)]
 
 
+@pytest.mark.slow
 async def test_progress_counts_every_outcome_and_ends_with_the_report() -> None:
     seen: list[bulkmail.SendingProgress] = []
     async with ScriptedRelay(rcpt=["550 5.1.1 no such user", None]) as relay:
@@ -25,6 +26,7 @@ async def test_progress_counts_every_outcome_and_ends_with_the_report() -> None:
     assert (report.accepted, len(report.failed)) == (3, 1)
 
 
+@pytest.mark.slow
 async def test_progress_says_why_nothing_is_sent_and_what_is_tried_again() -> None:
     seen: list[bulkmail.SendingProgress] = []
     async with ScriptedRelay(rcpt=["451 4.7.1 greylisted, try again in 1 second", None]) as relay:
@@ -62,6 +64,7 @@ def test_every_exception_is_exported_and_a_bulkmail_error() -> None:
         assert name in internal or issubclass(getattr(bulkmail, name), bulkmail.BulkmailError)
 
 
+@pytest.mark.slow
 def test_threaded_relay_serves_a_program_without_a_loop() -> None:
     with ThreadedRelay(rcpt=["550 5.1.1 no such user", None]) as relay:
         sent = bulkmail.send_sync(CAMPAIGN, PEOPLE[:2], relay=relay.url)

@@ -43,6 +43,7 @@ def click(address: str, list_id: str = campaign_scope("Spring"), *, after: float
     )
 
 
+@pytest.mark.slow
 def test_click_counts_for_the_run_of_its_list_that_reached_the_address(outbox: Path) -> None:
     clicks = [
         click("p0@example.com"),
@@ -58,6 +59,7 @@ def test_click_counts_for_the_run_of_its_list_that_reached_the_address(outbox: P
         assert returned_of(reader, store, until=reader.started_at or 0.0).rows == {}
 
 
+@pytest.mark.slow
 def test_list_that_cannot_be_read_is_named_and_the_report_is_whole(outbox: Path) -> None:
     path = load_suppressions().path()
     path.parent.mkdir(parents=True, exist_ok=True)

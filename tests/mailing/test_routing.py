@@ -31,6 +31,7 @@ def domains_of(relay):
     return {path.rpartition("@")[2] for message in relay.messages for path in message.forward_paths}
 
 
+@pytest.mark.slow
 async def test_recipients_go_through_the_relay_that_names_their_domain(tmp_path):
     async with ScriptedRelay() as one, ScriptedRelay() as other:
         routes = [route_to(one, "one", recipients=("gmail.com", "*.example.org")), route_to(other, "other")]
@@ -42,6 +43,7 @@ async def test_recipients_go_through_the_relay_that_names_their_domain(tmp_path)
     assert report.accepted_by_relay == {"one": 20, "other": 10}
 
 
+@pytest.mark.slow
 async def test_senders_of_each_row_choose_the_relay(tmp_path):
     async with ScriptedRelay() as one, ScriptedRelay() as other:
         routes = [route_to(one, "one", senders=("a.example",)), route_to(other, "other", senders=("b.example",))]
@@ -51,6 +53,7 @@ async def test_senders_of_each_row_choose_the_relay(tmp_path):
     assert {message.reverse_path for message in other.messages} == {"shop@b.example"}
 
 
+@pytest.mark.slow
 async def test_ready_made_messages_go_by_their_reverse_path():
     messages = []
     for number, domain in enumerate(["a.example", "b.example"] * 3):
@@ -79,6 +82,7 @@ async def test_mail_that_no_relay_takes_is_reported_before_anything_is_sent():
     assert one.sessions == other.sessions == 0
 
 
+@pytest.mark.slow
 async def test_run_goes_on_through_other_relays_than_it_was_begun_with(tmp_path):
     path = tmp_path / "run.outbox"
     async with ScriptedRelay() as one, ScriptedRelay(mail="550 5.7.1 not you") as bad:
@@ -92,6 +96,7 @@ async def test_run_goes_on_through_other_relays_than_it_was_begun_with(tmp_path)
     assert domains_of(last) == {"mail.example.org", "other.example"}
 
 
+@pytest.mark.slow
 async def test_row_that_a_crash_left_at_its_end_names_its_relay(tmp_path):
     path = tmp_path / "run.outbox"
     async with ScriptedRelay() as one, ScriptedRelay(mail="550 5.7.1 not you") as bad:

@@ -60,6 +60,7 @@ def shown(message: EmailMessage) -> dict[str, bytes]:
     return {str(part.get_filename()): part.get_content() for part in parts.values()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "html",
     [
@@ -193,6 +194,7 @@ def rehearsed(folder: Path) -> Iterator[EmailMessage]:
         yield message_from_bytes(path.read_bytes(), policy=default)  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_message_file_shows_its_attachment_and_has_it_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     (folder / "ticket.mail").write_text(
@@ -218,6 +220,7 @@ def campaign(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_example_of_the_guide_shows_each_badge_in_preview_and_rehearsal(campaign: Path) -> None:
     (campaign / "badges" / "9.png").write_bytes(PNG)
     found = [campaign for _, _, campaign in messages(load(str(campaign)), keys=NO_KEYS)]
@@ -234,6 +237,7 @@ def test_check_names_line_and_file_of_a_missing_picture(campaign: Path) -> None:
     assert reported["recipients"] == 1
 
 
+@pytest.mark.slow
 def test_pictures_are_found_beside_the_page_first(campaign: Path) -> None:
     (campaign / "pages" / "badges").mkdir(parents=True)
     (campaign / "pages" / "badges" / "1.png").write_bytes(PNG + b"beside")
@@ -249,6 +253,7 @@ def test_pictures_are_found_beside_the_page_first(campaign: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_pictures_are_left_alone_where_nothing_is_embedded(campaign: Path) -> None:
     with (campaign / "campaign.toml").open("a") as file:
         file.write("embed = false\n")

@@ -93,6 +93,7 @@ async def test_run_that_waits_for_its_hour_is_not_notified_of(
     assert events(reported) == []
 
 
+@pytest.mark.slow
 async def test_all_runs_of_the_user_that_were_killed_are_notified_of_once(mailing: Mailing, reported: Path) -> None:
     watch = await RunWatch.open(mailing, passwords=[None], say=lambda fault: pytest.fail(fault))
     await watch.begin()

@@ -45,6 +45,7 @@ def message(to, text="Hello\n", **headers):
     return made
 
 
+@pytest.mark.slow
 async def test_other_rows_for_an_outbox_that_has_begun_are_refused(campaign, outbox):
     async with ScriptedRelay() as relay:
         await bulkmail.send(campaign, [ANN], relay=url_of(relay), outbox=outbox)
@@ -57,6 +58,7 @@ async def test_other_rows_for_an_outbox_that_has_begun_are_refused(campaign, out
     assert paths(relay) == ["ann@example.com"]
 
 
+@pytest.mark.slow
 async def test_other_file_or_choice_for_an_outbox_that_has_begun_is_refused(campaign, outbox, tmp_path):
     people = tmp_path / "people.csv"
     people.write_text("email,first_name\nann@example.com,Ann\nbob@example.com,Bob\n")
@@ -72,6 +74,7 @@ async def test_other_file_or_choice_for_an_outbox_that_has_begun_is_refused(camp
     assert paths(relay) == ["ann@example.com"]
 
 
+@pytest.mark.slow
 async def test_other_ready_made_messages_are_refused_and_the_same_made_again_are_not(outbox):
     async with ScriptedRelay() as relay:
         mailer = bulkmail.Mailer(url_of(relay))
@@ -89,6 +92,7 @@ async def test_other_ready_made_messages_are_refused_and_the_same_made_again_are
     assert paths(relay) == ["a@example.com", "b@example.com"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["campaign", "messages"])
 async def test_rehearsal_and_real_run_do_not_share_an_outbox(campaign, outbox, tmp_path, kind):
     def send(relay, path):
@@ -108,6 +112,7 @@ async def test_rehearsal_and_real_run_do_not_share_an_outbox(campaign, outbox, t
     assert len(relay.messages) == 1
 
 
+@pytest.mark.slow
 async def test_unfinished_real_run_is_not_settled_by_a_rehearsal(campaign, outbox):
     async with ScriptedRelay() as relay:
         mailer = bulkmail.Mailer(url_of(relay), pace=bulkmail.Pace(limit=1))
@@ -128,6 +133,7 @@ async def test_file_that_is_no_outbox_is_never_replaced(campaign, tmp_path):
     assert people.read_text() == "email,first_name\nann@example.com,Ann\n"
 
 
+@pytest.mark.slow
 async def test_recipient_who_opted_out_since_the_run_began_is_left_out(campaign, outbox, tmp_path):
     stop = tmp_path / "stop.txt"
     stop.write_text("")
@@ -141,6 +147,7 @@ async def test_recipient_who_opted_out_since_the_run_began_is_left_out(campaign,
     assert report.tally[bulkmail.Status.SUPPRESSED] == 1
 
 
+@pytest.mark.slow
 async def test_outbox_of_another_run_suppresses_whom_it_reached(campaign, outbox, tmp_path):
     async with ScriptedRelay() as relay:
         mailer = bulkmail.Mailer(url_of(relay))
@@ -157,6 +164,7 @@ async def test_condition_over_an_unknown_column_is_an_error(campaign):
     assert "first_name" in refused.value.hint
 
 
+@pytest.mark.slow
 async def test_nothing_to_send_is_raised_with_the_report_unless_allowed(campaign, tmp_path):
     people = tmp_path / "people.csv"
     people.write_text("email,first_name\n")
@@ -195,6 +203,7 @@ def dated_campaign():
     )
 
 
+@pytest.mark.slow
 async def test_today_is_the_day_that_the_run_was_prepared_on(dated_campaign, outbox, monkeypatch):
     monkeypatch.setattr("bulkmail.mailing.mailing.frozen", lambda campaign, now: frozen(campaign, 1_700_000_000.0))
     async with ScriptedRelay() as relay:

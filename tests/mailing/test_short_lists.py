@@ -22,6 +22,7 @@ async def send(relay, number, **more):
     return await bulkmail.send(MESSAGE, rows, relay=f"smtp://{relay.host}:{relay.port}?tls=off&connections=1", **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize(
     ("stage", "reply"),
@@ -45,6 +46,7 @@ async def test_refusal_of_a_short_lists_recipients_rejects_them(number, stage, r
     assert report.exit_code == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("reply", ["552 mailbox full", "450 4.2.1 busy"])
 async def test_short_lists_recipient_that_cannot_take_it_now_stays_due(number, reply):
@@ -53,6 +55,7 @@ async def test_short_lists_recipient_that_cannot_take_it_now_stays_due(number, r
     assert (report.accepted, report.failed, report.tally.open) == (0, [], number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize(
     "reply",
@@ -71,6 +74,7 @@ async def test_refusal_of_us_stops_a_short_list_and_rejects_no_recipient(number,
     assert stopped.value.report.tally.open == number
 
 
+@pytest.mark.slow
 async def test_policy_that_names_no_one_rejects_the_one_that_got_it_while_others_are_accepted():
     async with ScriptedRelay(rcpt=lambda path: NO_ONE_NAMED if path.startswith("p7@") else None) as relay:
         report = await send(relay, 20)

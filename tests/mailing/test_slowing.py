@@ -42,6 +42,7 @@ def busy(path: str) -> str | None:
     return BUSY if path.endswith("@gmail.com") else None
 
 
+@pytest.mark.slow
 async def test_report_says_who_slowed_the_run_down(send):
     async with ScriptedRelay(rcpt=busy) as relay:
         report = await send(relay)
@@ -66,6 +67,7 @@ async def test_next_run_leaves_alone_those_who_still_wants_it(send, tmp_path):
     assert report.run.slowdowns[0].times >= 1  # what it did is still told
 
 
+@pytest.mark.slow
 async def test_next_run_ends_at_once_while_its_only_relay_wants_to_be_left_alone(send):
     refusal = "421 4.7.0 too many messages, try again in 20 minutes"
     async with ScriptedRelay(mail=[None, refusal, refusal, refusal]) as relay:
@@ -78,6 +80,7 @@ async def test_next_run_ends_at_once_while_its_only_relay_wants_to_be_left_alone
     assert stopped.value.report.tally.by_status == {Status.ACCEPTED: 1, Status.PENDING: len(PEOPLE) - 1}
 
 
+@pytest.mark.slow
 async def test_rest_of_a_campaign_knows_what_its_canary_learnt(send):
     async with ScriptedRelay(rcpt=busy) as relay:
         report = await send(relay, breakers=BreakerLimits(canary=6, canary_share=1.0))
@@ -86,6 +89,7 @@ async def test_rest_of_a_campaign_knows_what_its_canary_learnt(send):
     assert report.tally[Status.ACCEPTED] == 40
 
 
+@pytest.mark.slow
 async def test_rate_is_kept_from_the_canary_to_the_rest(send):
     times = []
 
@@ -100,6 +104,7 @@ async def test_rate_is_kept_from_the_canary_to_the_rest(send):
     assert all(at - begun >= number / 2.0 for number, at in enumerate(times))
 
 
+@pytest.mark.slow
 async def test_outbox_that_cannot_be_written_to_for_it_costs_no_message(send, monkeypatch):
     kept = Outbox.note
 

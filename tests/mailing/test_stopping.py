@@ -75,6 +75,7 @@ async def test_stop_now_aborts_what_is_under_way_and_leaves_it_in_doubt(campaign
     assert report.tally.open == len(PEOPLE) - doubtful
 
 
+@pytest.mark.slow
 async def test_cancel_stops_a_run_first(campaign, outbox):
     async with ScriptedRelay() as relay:
         mailer = bulkmail.Mailer(url_of(relay), pace=SLOW)
@@ -86,6 +87,7 @@ async def test_cancel_stops_a_run_first(campaign, outbox):
     assert Report.read(outbox).tally[bulkmail.Status.CANCELLED] == number
 
 
+@pytest.mark.slow
 async def test_cancel_leaves_a_run_alone_that_does_not_end(campaign, outbox):
     async with ScriptedRelay(end=Hang()) as relay:
         sending = asyncio.ensure_future(bulkmail.send(campaign, PEOPLE, relay=url_of(relay), outbox=outbox))

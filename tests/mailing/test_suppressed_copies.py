@@ -72,6 +72,7 @@ async def test_suppressed_copies_are_left_out_while_their_rows_are_sent(tmp_path
     }
 
 
+@pytest.mark.slow
 async def test_copies_that_another_run_reached_are_left_out_when_its_outbox_suppresses(tmp_path):
     people = [{"email": "ann@example.com"}]
     campaign = bulkmail.compose(from_="Shop <shop@example.com>", subject="Hello", text="Dear {{ email }},\n")

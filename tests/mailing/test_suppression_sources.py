@@ -86,6 +86,7 @@ def unsubscribed(address, list_id=""):
 # -- loading
 
 
+@pytest.mark.slow
 async def test_list_is_applied_at_loading_with_its_reasons(campaign, store, tmp_path):
     store.add([Addition("p0@example.com", note="by phone"), Addition("@example.net")])
     store.record([replace(unsubscribed("p1@example.com"), campaign="winter", run_id="w")])
@@ -100,6 +101,7 @@ async def test_list_is_applied_at_loading_with_its_reasons(campaign, store, tmp_
     assert reasons["p1@example.com"].startswith("unsubscribed on") and "(winter)" in reasons["p1@example.com"]
 
 
+@pytest.mark.slow
 async def test_list_of_one_campaign_leaves_others_alone(campaign, store):
     store.record([unsubscribed("p0@example.com", "spring"), unsubscribed("p1@example.com", "news.example.com")])
     news = replace(campaign, list_id=bulkmail.Template("list_id", "News <News.example.com>"))
@@ -110,6 +112,7 @@ async def test_list_of_one_campaign_leaves_others_alone(campaign, store):
         assert reached(relay) == [f"p{number}@example.com" for number in range(6) if number not in left_out]
 
 
+@pytest.mark.slow
 async def test_campaign_applies_only_the_reasons_it_names(campaign, store):
     store.add([Addition("p0@example.com", SuppressionReason.HARD), Addition("p1@example.com")])
     async with ScriptedRelay() as relay:
@@ -130,6 +133,7 @@ async def test_ready_made_messages_leave_the_suppressed_out(store):
     assert reached(relay) == ["p1@example.com"]
 
 
+@pytest.mark.slow
 async def test_run_that_goes_on_applies_who_was_added_since(campaign, store, tmp_path):
     async with ScriptedRelay(rcpt=["451 4.2.1 busy"] * 6 + ["250 ok"]) as relay:
         mailer = bulkmail.Mailer(url_of(relay), pace=bulkmail.Pace(wait=0))
@@ -153,6 +157,7 @@ async def test_list_that_cannot_be_read_stops_the_run_before_anything_is_sent(ca
 # -- what servers say
 
 
+@pytest.mark.slow
 async def test_refusal_during_smtp_enters_the_list(campaign, store, tmp_path):
     def answer(path):
         return {"p1": NO_USER, "p2": "550 5.7.1 looks like spam", "p3": "552 5.2.2 mailbox full"}.get(path[:2])
@@ -175,6 +180,7 @@ async def test_refusal_during_smtp_enters_the_list(campaign, store, tmp_path):
     assert reached(relay) == [f"p{number}@example.com" for number in (0, 2, 3, 4, 5)]
 
 
+@pytest.mark.slow
 async def test_refusal_that_a_killed_run_could_not_write_enters_when_it_goes_on(campaign, store, path, tmp_path):
     answers = {"p1": NO_USER, "p2": "451 4.2.1 busy"}
     async with ScriptedRelay(rcpt=lambda path: answers.get(path[:2]), extensions=DELIVERS) as relay:
@@ -194,6 +200,7 @@ async def test_refusal_that_a_killed_run_could_not_write_enters_when_it_goes_on(
     assert [entry.key for entry in store.entries(EVERYTHING)] == ["p1@example.com"]
 
 
+@pytest.mark.slow
 async def test_refusal_of_a_copy_enters_under_its_own_address(campaign, store):
     copied = replace(campaign, bcc=bulkmail.Template("bcc", "archive@example.com"))
     refuse = lambda path: NO_USER if path.startswith("archive") else None  # noqa: E731
@@ -202,6 +209,7 @@ async def test_refusal_of_a_copy_enters_under_its_own_address(campaign, store):
     assert [entry.key for entry in store.entries(EVERYTHING)] == ["archive@example.com"]
 
 
+@pytest.mark.slow
 async def test_refusal_by_a_sandbox_leaves_no_trace(campaign, path):
     refuse = lambda path: NO_USER  # noqa: E731
     async with ScriptedRelay(rcpt=refuse) as relay:  # which says that it is one
@@ -226,6 +234,7 @@ async def test_sandbox_that_refuses_half_of_them_leaves_the_list_as_it_is(campai
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 async def test_provider_that_refuses_nearly_everyone_suppresses_no_address(campaign, store):
     rows = [{"email": f"p{number}@gmail.com"} for number in range(120)] + [{"email": "x@example.org"}]
     async with ScriptedRelay(rcpt=lambda path: NO_USER, extensions=DELIVERS) as relay:

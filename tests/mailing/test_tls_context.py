@@ -38,6 +38,7 @@ def trusting(server_side: ssl.SSLContext) -> Iterator[ssl.SSLContext]:
     return ssl.create_default_context(cafile="house.pem")  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 async def test_program_brings_whom_to_trust(
     server_side: ssl.SSLContext, trusting: ssl.SSLContext, campaign: bulkmail.Campaign
 ) -> None:

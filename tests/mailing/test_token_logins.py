@@ -37,6 +37,7 @@ def _secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_SECRET", "hunter2-secret")
 
 
+@pytest.mark.slow
 async def test_run_with_a_refresh_grant_asks_for_one_token(tmp_path: Path) -> None:
     outbox = tmp_path / "run.outbox"
     with Provider((200, {**GOOD, "access_token": "hunter2-token"})).running() as provider:
@@ -49,6 +50,7 @@ async def test_run_with_a_refresh_grant_asks_for_one_token(tmp_path: Path) -> No
     assert b"hunter2" not in outbox.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "words"), [(400, "gives us no access token: 400 invalid_grant"), (503, "gives us no access token: 503")]
 )
@@ -61,6 +63,7 @@ async def test_run_without_a_token_stops_and_says_why(status: int, words: str) -
     assert relay.sessions == 0
 
 
+@pytest.mark.slow
 async def test_run_with_a_token_file_stops_at_a_token_that_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("old\n")

@@ -56,6 +56,7 @@ def test_variants_that_cannot_be_are_refused(shares: dict[str, int]) -> None:
         parse_variants(shares)
 
 
+@pytest.mark.slow
 async def test_each_recipient_gets_its_variant_and_the_report_counts_them(
     campaign: bulkmail.Campaign, tmp_path: Path
 ) -> None:
@@ -96,6 +97,7 @@ def saved(report: Report, folder: Path) -> tuple[dict[str, dict[str, object]], s
     return json.loads((folder / "r.json").read_text())["variants"], (folder / "r.html").read_text()
 
 
+@pytest.mark.slow
 async def test_list_that_has_the_column_decides_itself(campaign: bulkmail.Campaign) -> None:
     rows = [
         {"email": "ann@example.com", "variant": "a"},

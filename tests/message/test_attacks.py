@@ -74,6 +74,7 @@ def refusal(campaign, recipient):
 # --- in a cell -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", LINE_BREAKERS.values(), ids=LINE_BREAKERS.keys())
 @pytest.mark.parametrize("header", ["subject", "to_name", "headers", "reply_to", "sender"])
 def test_cell_in_a_header_is_refused_when_it_breaks_the_line(make_campaign, make_recipient, header, attack):
@@ -107,6 +108,7 @@ def test_cell_in_a_body_is_refused_when_no_mail_can_hold_it(message, make_recipi
     assert "'x'" in refusal(message(subject="News"), make_recipient(x=attack))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", CODE.values(), ids=CODE.keys())
 def test_cell_stays_text_in_the_bodies(message, make_recipient, attack):
     read = compose(message(subject="News"), make_recipient(x=attack))
@@ -193,6 +195,7 @@ def test_name_of_a_megabyte_is_refused(make_campaign, make_recipient):
     assert "1,000,000 characters long" in refusal(make_campaign(subject="News"), make_recipient(name="x" * 1_000_000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", ["999999999", 10**9, 10**18], ids=["text", "number", "huge"])
 @pytest.mark.parametrize(
     "template",
@@ -226,6 +229,7 @@ def test_format_from_a_cell_reaches_no_attribute(make_campaign, make_recipient):
 # --- in a template ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "template",
     [

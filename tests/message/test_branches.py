@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +55,7 @@ def test_branches_of_a_plain_message_are_none(make_campaign: MakeCampaign) -> No
     assert not Branches(make_campaign(text="{% if %}"))
 
 
+@pytest.mark.slow
 @given(st.lists(st.frozensets(st.tuples(st.integers(0, 4), st.integers(0, 2)), max_size=5), min_size=1, max_size=30))
 def test_cover_takes_every_way_and_no_row_without_need(rows: list[frozenset[tuple[int, int]]]) -> None:
     cover = Cover()

@@ -198,6 +198,7 @@ PLAIN = Campaign(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "campaign",
     [
@@ -311,6 +312,7 @@ def test_row_with_a_locale_of_its_own_is_written_by_it(monkeypatch: pytest.Monke
     assert len({subject for _, subject in expected}) > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lang", ["", "  ", "xx_YY", "Klingon", "de_AT\n"])
 def test_row_whose_locale_is_none_is_refused_as_ever(lang: str) -> None:
     fast, general = both(LOCAL)

@@ -72,6 +72,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 @pytest.mark.parametrize("keys", [(RSA,), (ED25519,), (RSA, ED25519)], ids=["rsa", "ed25519", "both"])
 def test_dkimpy_takes_the_signature(make_campaign, sign, key_ring, keys, shape):
@@ -80,6 +81,7 @@ def test_dkimpy_takes_the_signature(make_campaign, sign, key_ring, keys, shape):
         assert key_ring.verifies(content, index)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 10, 300_000])
 @pytest.mark.parametrize("html", [None, "<p>x"], ids=["text", "both"])
 def test_dkimpy_takes_the_signature_over_files_of_the_row(make_campaign, sign, key_ring, tmp_path, html, size):
@@ -90,6 +92,7 @@ def test_dkimpy_takes_the_signature_over_files_of_the_row(make_campaign, sign, k
         assert key_ring.verifies(sign(make_campaign(dkim=(RSA,), html=html, **files)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -157,6 +160,7 @@ def test_preset_leaves_out_what_the_relay_rewrites(make_campaign, sign, key_ring
     assert key_ring.verifies(rewritten)
 
 
+@pytest.mark.slow
 def test_resend_is_the_same_to_the_byte(make_campaign, sign):
     campaign = make_campaign(dkim=(RSA, ED25519))
     assert sign(campaign) == sign(campaign)
@@ -172,6 +176,7 @@ def test_long_constants_are_made_canonical_once_and_stay_shared(make_campaign, r
     assert composer._signers._canonical[1] is one[2]
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.lists(st.sampled_from([b" ", b"\t", b"\r\n", b"x", b"yy", b"="])).map(b"".join), min_size=1, max_size=4
@@ -183,6 +188,7 @@ def test_body_is_made_canonical_as_dkimpy_does(buffers):
     assert body_hash(buffers, [None] * len(buffers)) == sha256(policy.canonicalize_body(b"".join(buffers))).digest()
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.lists(st.sampled_from([b" ", b"\t", b"\r\n ", b"\r\n\t", b"x", b"Y:", b"=?"]), max_size=9).map(b"".join),
@@ -198,6 +204,7 @@ def test_header_is_made_canonical_as_dkimpy_does(values):
     assert found == [b"%b:%b" % (name, value) for name, value in expected]
 
 
+@pytest.mark.slow
 def test_header_may_reach_over_several_buffers(make_campaign, sign, key_ring):
     content = sign(make_campaign(dkim=(RSA,))).partition(b"\r\nFrom:")[2]
     signers = Signers([Signer(RSA, pem(key_ring.rsa))], [(0,), b"x", (1,)])

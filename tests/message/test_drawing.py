@@ -50,6 +50,7 @@ def shown(message: email.message.EmailMessage) -> list[str]:
     return re.findall(r'src="cid:([^"]+)"', html.get_content())
 
 
+@pytest.mark.slow
 def test_page_shows_the_code_that_the_message_brings_along() -> None:
     message = compose(PAGE, ticket="https://shop.example/t/42")
     found = pictures(message)

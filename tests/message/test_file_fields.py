@@ -39,6 +39,7 @@ def test_name_is_read_in_both_forms(filename):
     assert str(make_header(decode_header(unquoted))) == filename
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(min_codepoint=32, exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=120))
 def test_any_name_comes_back(name):
     filename = f"a{name}.pdf"

@@ -51,6 +51,7 @@ def words(field: bytes) -> list[str]:
 # --- free text -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(name=names, value=values.filter(bool))
 @example(name="Subject", value="x" * 1200)
 @example(name="Subject", value="a" + " " * 1200 + "b")
@@ -165,6 +166,7 @@ def test_address_field_is_one_mailbox_whatever_the_name(name):
     assert [mailbox.addr_spec for mailbox in parsed.addresses] == ["ann@example.org"]
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(values, st.sampled_from([ANN, Address("x" * 64, "y" * 60 + ".example.org")])), min_size=1))
 def test_address_field_lists_every_mailbox_in_order(mailboxes):
     field = address_field("Cc", mailboxes)

@@ -106,6 +106,7 @@ def test_bad_address_is_reported_with_its_place(make_campaign, make_recipient, n
         assert len(str(error.value)) < 300
 
 
+@pytest.mark.slow
 @given(st.text(max_size=30).filter(lambda text: "@" not in text or "," in text))
 def test_name_from_a_cell_never_becomes_an_address(text):
     workshop = Workshop()
@@ -235,6 +236,7 @@ def test_list_id_is_not_set_twice(make_campaign):
         Composer(make_campaign(list_id="a.b", headers=(("List-ID", Template("h", "c.d")),)), run_id="run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["spring:news:gardenshop", "a:b:c:sender", "sender"])
 def test_feedback_id_is_written(compose, value):
     assert compose(feedback_id=value)[0]["Feedback-ID"] == value

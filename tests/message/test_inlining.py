@@ -79,6 +79,7 @@ CELLS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_character
 CELLS |= st.sampled_from(["<p>", "&amp;", "{{ x }}"])
 
 
+@pytest.mark.slow
 @given(name=CELLS, items=st.lists(CELLS, max_size=3), width=st.integers(0, 99))
 def test_styles_written_once_are_those_written_into_each_message(name, items, width):
     fields = row(name=name, items=items, width=width)

@@ -27,6 +27,7 @@ SCRIPTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", SCRIPTS)
 @pytest.mark.parametrize(
     "page",
@@ -51,6 +52,7 @@ def test_no_cell_makes_a_script_of_an_address(page, address):
         rendered({"url": address}, html=page)
 
 
+@pytest.mark.slow
 def test_no_cell_makes_a_script_in_markdown_or_a_part():
     for parts in (
         {"markdown": "[x]({{ url }})"},

@@ -53,6 +53,7 @@ def read(text: str, cell: object) -> str | None:
         return REFUSED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "reported", "meant"),
     [
@@ -162,6 +163,7 @@ def test_time_is_read_right_or_refused(cell: object, reported: str, meant: str |
     assert read("{{ x | time('HH:mm'" + option + ") }}", cell) == meant
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "meant"),
     [

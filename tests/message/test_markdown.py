@@ -125,6 +125,7 @@ def test_markdown_includes_markdown():
     assert "<p><em>Bye</em>, Ann</p>" in html
 
 
+@pytest.mark.slow
 def test_error_in_markdown_names_its_line():
     with pytest.raises(TemplateError, match=r"message\.markdown:5: 'nmae' is undefined; did you mean 'name'"):
         rendered({"name": "x"}, markdown="# a\n\n- b\n\n{{ nmae }}")

@@ -103,6 +103,7 @@ def test_plan_shares_long_attachments_between_messages():
     assert first[1] == first[3]
 
 
+@pytest.mark.slow
 @given(st.lists(st.binary(max_size=5000), max_size=3))
 def test_plan_keeps_attachments_to_the_byte(contents):
     attachments = [Attachment(f"{number}.bin", "application/zip", each) for number, each in enumerate(contents)]
@@ -118,6 +119,7 @@ file_names = (
 )
 
 
+@pytest.mark.slow
 @given(file_names)
 def test_plan_keeps_file_names_of_any_script(name):
     raw = fill(plan_of("t", Attachment(name, "application/pdf", b"x")))

@@ -87,6 +87,7 @@ def test_page_worked_out_once_is_the_page_worked_out_each_time(page, x, y):
     assert Elements(parsed(message.html)).said == Elements(inlined(plain.html)).said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["{{ x }}", "{{ '' | safe }}{{ x }}"], ids=["once", "each"])
 @pytest.mark.parametrize(
     ("opening", "closing"),
@@ -103,6 +104,7 @@ def test_page_as_deep_as_the_sea_is_sent_as_it_is(start, opening, closing):
     assert message.html.count(opening) == times
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["", "{{ '' | safe }}"], ids=["once", "each"])
 def test_page_that_a_parser_would_take_minutes_for_is_an_error_and_not_read(start, monkeypatch):
     """A start tag makes it look through all that is open."""
@@ -114,6 +116,7 @@ def test_page_that_a_parser_would_take_minutes_for_is_an_error_and_not_read(star
     assert given == []
 
 
+@pytest.mark.slow
 def test_paragraphs_and_items_that_are_never_closed_do_not_nest():
     message = Composer(campaign_of(html="<ul>" + "<li>x" * 3_000 + "</ul>" + "<p>y" * 3_000), run_id="run").render(
         row()

@@ -104,6 +104,7 @@ def test_number_refuses_what_is_no_number(cell: str) -> None:
     assert render("{{ x | number(default='?') }}", x=cell) == "?"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -201,6 +202,7 @@ CONDITIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["FALSE", "false", "no", "No", "nein", "0", "0.00", "0,00", "n"])
 @pytest.mark.parametrize("text", CONDITIONS)
 def test_text_that_says_no_is_no_condition(text: str, cell: str) -> None:
@@ -244,6 +246,7 @@ def test_condition_over_rows_refuses_text_that_says_no(text: str, cell: str) -> 
         condition({"active": cell, "email": "ann@example.org"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "fix"),
     [

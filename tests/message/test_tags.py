@@ -58,6 +58,7 @@ def test_mask_refuses_what_cannot_be_put_back(text, reason):
 PIECES = st.sampled_from(["a", " ", "\n", "{{ x }}", "{{- x -}}", "{%- if x %}", "{% endif -%}", "{#- c -#}", "<p>"])
 
 
+@pytest.mark.slow
 @given(st.lists(PIECES, max_size=8).map("".join))
 def test_mask_without_control_renders_the_same(text):
     depth = 0

@@ -119,6 +119,7 @@ CELLS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.samp
 )
 
 
+@pytest.mark.slow
 @given(name=CELLS, items=st.lists(CELLS, max_size=3))
 def test_text_made_once_is_the_text_made_of_each_message(name, items):
     """What is read from the template, and then filled, is what is read from the message."""

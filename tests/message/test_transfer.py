@@ -35,6 +35,7 @@ def decoded(encoding: bytes, body: bytes) -> str:
     return data.decode().replace("\r\n", "\n")
 
 
+@pytest.mark.slow
 @given(texts)
 @example("From " + "x" * 71 + "\n")
 @example("x" * 75 + "From you\n")
@@ -106,6 +107,7 @@ def test_text_that_no_mail_can_hold_is_found(text, found):
     assert forbidden_in_text(text) == found
 
 
+@pytest.mark.slow
 @given(texts)
 def test_every_other_text_can_be_held(text):
     assert forbidden_in_text(text) == ""

@@ -31,6 +31,7 @@ HTTPS = "https://shop.example/u/{token}"
 LOCAL = st.text("abcXYZ019+-_=ü日", min_size=1, max_size=15)
 
 
+@pytest.mark.slow
 @given(
     st.builds(Address, LOCAL, st.sampled_from(["example.org", "xn--bcher-kva.example"])),
     st.text("abcdefghij0123456789", min_size=16, max_size=40),

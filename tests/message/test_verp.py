@@ -31,6 +31,7 @@ def test_pattern_takes_the_recipient_in(pattern, forward_path, filled):
     assert parsed.fill(forward_path) == (filled or parsed.plain)
 
 
+@pytest.mark.slow
 @given(st.emails(), st.sampled_from([PATTERN, "{verp}-b@x.example", "b.{verp}=x@x.example", "B={verp}@a.example"]))
 def test_bounce_says_whom_it_is_about(text, pattern):
     try:

@@ -149,6 +149,7 @@ class ByTheMinute:
         return self.count <= self.most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("server", "bears", "share", "refused"),
     [
@@ -217,6 +218,7 @@ def test_crowd_that_is_whole_counts_nothing() -> None:
     assert sessions.take(0.0) is sessions
 
 
+@pytest.mark.slow
 @given(st.integers(1, 100), st.lists(st.tuples(st.floats(0, 100), KINDS, st.integers(0, 100)), max_size=60))
 def test_crowd_stays_between_one_and_its_limit(limit: int, events: list[tuple[float, str, int]]) -> None:
     sessions, now = ConcurrencyLimit(limit), 0.0

@@ -92,6 +92,7 @@ def test_address_agrees_with_email_validator(text: str) -> None:
         assert found[1] == expected[1].lower()
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(local=st.from_regex(r"[A-Za-z0-9_+.-]{1,66}", fullmatch=True), domain=DOMAINS)
 def test_shortest_way_agrees_with_the_long_one(local: str, domain: str) -> None:

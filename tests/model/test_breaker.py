@@ -212,6 +212,7 @@ def test_canary_goes_on_with_the_messages_of_an_earlier_run() -> None:
     assert trip is not None and trip.put_back == (7, 1)
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from([ACCEPTED, POLICY, SPAM, UNKNOWN, GREYLISTED]), max_size=300))
 def test_breaker_puts_back_only_what_was_rejected_with_those_words(replies: list[Reply]) -> None:
     breaker = Breaker(BreakerLimits(policy_run=5, policy_among=12))

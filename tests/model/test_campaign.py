@@ -235,6 +235,7 @@ def fed_by(campaign: Campaign) -> bytes:
     return recorder.fed
 
 
+@pytest.mark.slow
 @given(CAMPAIGNS, CAMPAIGNS)
 def test_fingerprint_is_equal_exactly_when_the_campaigns_mean_the_same(one: Campaign, other: Campaign) -> None:
     """Not by luck: what is fed to the hash does not even begin with what another campaign feeds it."""

@@ -165,6 +165,7 @@ def test_relay_that_carries_something_is_not_counted() -> None:
         wanted.closed(now, carried=1, was_lost=True, jitter=0.0)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.sampled_from(["refused", "lost", "unused", "carried"]), st.floats(0.0, 100.0)), max_size=120),
     st.floats(0.0, 0.999),

@@ -46,6 +46,7 @@ def test_pattern_can_be_copied_and_shown() -> None:
     assert repr(known) == "lazy_pattern('a+')"
 
 
+@pytest.mark.slow
 def test_every_pattern_of_the_package_can_be_compiled() -> None:
     seen = 0
     for module in pkgutil.walk_packages(bulkmail.__path__, "bulkmail."):

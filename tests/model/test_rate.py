@@ -115,6 +115,7 @@ RATES = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(RATES, st.lists(st.one_of(st.just(0.0), st.floats(0.0, 30.0)), min_size=1, max_size=50))
 def test_rate_lets_no_window_exceed_its_burst_and_its_rate(rate: Rate, naps: list[float]) -> None:
     """Askers come whenever they like; anyone who may go at that instant goes."""

@@ -15,6 +15,7 @@ ASKERS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(NAMES), RATES), ASKERS)
 def test_limiter_lets_no_window_of_any_name_exceed_its_rate(
     rates: dict[str, Rate], askers: list[tuple[float, set[str]]]
@@ -35,6 +36,7 @@ def test_limiter_lets_no_window_of_any_name_exceed_its_rate(
                 assert last - first + 1 <= held + 1e-6
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(NAMES), RATES), ASKERS)
 def test_limiter_books_all_or_nothing(rates: dict[str, Rate], askers: list[tuple[float, set[str]]]) -> None:
     limiter, now = RateLimiter(rates), 1_000.0
@@ -45,6 +47,7 @@ def test_limiter_books_all_or_nothing(rates: dict[str, Rate], askers: list[tuple
             assert {name: limiter.wait([name], now) for name in NAMES} == before
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(NAMES), RATES, min_size=1), ASKERS)
 def test_limiter_is_open_after_the_wait_it_reported(
     rates: dict[str, Rate], askers: list[tuple[float, set[str]]]

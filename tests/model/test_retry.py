@@ -227,6 +227,7 @@ def test_retry_follows_the_server_upward_only(
         assert decision == max(plain, asked)
 
 
+@pytest.mark.slow
 @given(POLICIES, st.lists(JITTER, min_size=1, max_size=40), st.lists(st.floats(0, 1e4), min_size=40, max_size=40))
 def test_retry_goes_forward_in_time_and_ends(policy: RetryPolicy, jitter: list[float], asked: list[float]) -> None:
     """Tries come one after another, the last of them before the delivery is too old."""

@@ -51,6 +51,7 @@ def test_mail_that_no_one_takes_is_served_by_none() -> None:
     assert serving([route(recipients=("gmail.com",))], sender="x.example", recipient="other.example") == ()
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(LISTS, LISTS), min_size=1, max_size=4), DOMAINS, DOMAINS)
 def test_all_that_serve_it_name_it_alike_unless_the_routes_clash(
     lists: list[tuple[tuple[str, ...], tuple[str, ...]]], sender: str, recipient: str

@@ -190,6 +190,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(STEPS)
 def test_shaper_never_exceeds_what_was_configured_whatever_servers_say(
     steps: list[tuple[float, str, str | None]],
@@ -222,6 +223,7 @@ def test_shaper_needs_a_complaint() -> None:
     assert shaper.slowdown("one", "yahoo", 0.0) is shaper.slowdown("one", "", 0.0) is None
 
 
+@pytest.mark.slow
 def test_shaper_keeps_to_a_servers_own_limit_and_loses_little_by_it() -> None:
     """14 messages in any second, then 454; answers take 50 ms.  No one told us about the limit."""
     shaper, now, step = make_shaper(), 0.0, 0.005

@@ -93,6 +93,7 @@ def test_tally_is_open_as_long_as_a_copy_is() -> None:
 COUNTS = st.dictionaries(st.sampled_from(S), st.integers(0, 1000))
 
 
+@pytest.mark.slow
 @given(COUNTS, st.integers(-3, 3))
 def test_tally_adds_up_exactly_when_no_row_is_missing(counts: dict[Status, int], off: int) -> None:
     counted = Tally(sum(counts.values()) + off, counts)

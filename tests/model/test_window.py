@@ -159,6 +159,7 @@ MOMENTS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(WINDOWS, min_size=1, max_size=3), MOMENTS, st.floats(0, 1))
 def test_windows_are_closed_until_they_say_and_open_until_they_say(
     each: list[Window], now: float, share: float

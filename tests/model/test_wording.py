@@ -47,6 +47,7 @@ def meaning_of(decision: ThrottleDecision) -> str:
     return "session" if verdict.scope is Scope.SESSION else "deferred"
 
 
+@pytest.mark.slow
 @every_reply("about_us.tsv")
 def test_reply_about_us_rejects_no_recipient_and_means_what_it_says(stage: str, line: str, meaning: str) -> None:
     reply = reply_of(stage, line)

@@ -49,6 +49,7 @@ def outbox(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [

@@ -113,6 +113,7 @@ def test_outbox_of_a_newer_version_is_refused(opener: Opener, path: Path, create
     assert names(path.parent) == ["run.outbox"]
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize(
     ("statement", "message"),
@@ -290,6 +291,7 @@ def test_awkward_file_names_are_no_obstacle(tmp_path: Path) -> None:
 # The lock -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_second_process_is_reported_who_has_it(create: Callable[..., Outbox], path: Path) -> None:
     create(make_entries(1))
     script = """
@@ -502,6 +504,7 @@ def test_full_disk_while_loading_is_reported_and_nothing_half_stays(create: Call
     assert outbox.tally().rows == 10
 
 
+@pytest.mark.slow
 def test_full_disk_while_sending_keeps_what_was_written(create: Callable[..., Outbox], path: Path) -> None:
     outbox = create(make_entries(3000))
     limit_pages(outbox, 3)
@@ -518,6 +521,7 @@ def test_full_disk_while_sending_keeps_what_was_written(create: Callable[..., Ou
         assert outbox.newly_in_doubt == 0
 
 
+@pytest.mark.slow
 def test_refusing_disk_is_reported_in_the_systems_words(create: Callable[..., Outbox], path: Path) -> None:
     """A real write error: the process may not make files of more than this many bytes."""
     create(make_entries(2000)).close()
@@ -546,6 +550,7 @@ except OutboxError as error:
         assert outbox.tally().adds_up
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts file systems")
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not follow RLIMIT_AS")
 def test_memory_that_is_really_used_up_leaves_the_outbox_in_order(path: Path) -> None:
@@ -679,6 +684,7 @@ def test_failure_at_the_end_does_not_hide_what_went_wrong_first(
 # Reading --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_reader_shows_one_moment_while_the_writer_goes_on(create: Callable[..., Outbox], path: Path) -> None:
     outbox = create(make_entries(2500))
     everyone = due(outbox)

@@ -94,6 +94,7 @@ def test_surrogates_anywhere_in_a_row_are_stored_as_question_marks(memory: Outbo
     assert found[1].reason == "bad ?"
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), st.text() | st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers()))
 def test_fields_survive(fields: dict[str, object]) -> None:
     fields = {key: value for key, value in fields.items() if value not in (float("inf"), float("-inf"))}
@@ -157,6 +158,7 @@ def test_duplicates_are_kept_when_allowed(create: Callable[..., Outbox]) -> None
     assert statuses(outbox) == {Status.PENDING: 2}
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 8), max_size=60), st.integers(1, 20))
 def test_first_of_each_mailbox_stays_pending(numbers: list[int], size: int) -> None:
     with Outbox.create(None, campaign=None) as outbox:
@@ -229,6 +231,7 @@ def test_impossible_entry_is_refused(memory: Outbox, entry: Entry, message: str)
         memory.record([entry])
 
 
+@pytest.mark.slow
 def test_call_that_fails_leaves_no_row_behind(memory: Outbox) -> None:
     def rows() -> Iterator[Entry]:
         yield from make_entries(1500)
@@ -350,6 +353,7 @@ def stored(outbox: Outbox) -> list[list[tuple[object, ...]]]:
         return [connection.execute(f"SELECT * FROM {table}").fetchall() for table in ("row", "delivery")]  # noqa: S608
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allow_duplicates", [False, True])
 @given(kinds=st.lists(st.sampled_from(["plain", "plain", "bad", "filtered", "copies", "repeated"]), max_size=12))
 def test_plain_rows_are_stored_as_entries_are(kinds: list[str], allow_duplicates: bool) -> None:

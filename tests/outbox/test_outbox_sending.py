@@ -478,6 +478,7 @@ def test_process_mode_does_not_wait_for_the_disk(create: Callable[..., Outbox]) 
         assert connection.execute("PRAGMA synchronous").fetchone()[0] == 1
 
 
+@pytest.mark.slow
 def test_threads_may_share_an_outbox(create: Callable[..., Outbox]) -> None:
     outbox = create(make_entries(400))
     everyone = due(outbox)

@@ -96,6 +96,7 @@ def test_album_shows_up_to_some_messages_and_needs_one(tmp_path: Path) -> None:
     assert album.is_full
 
 
+@pytest.mark.slow
 def test_sheet_does_not_show_a_page_of_many_megabytes() -> None:
     sheet = sheet_of(ready(html="<p>" + "word " * 500_000), "row 1")
     assert sheet.html is None
@@ -154,6 +155,7 @@ def test_frame_keeps_links_and_sends_them_to_a_window_that_may_not_open() -> Non
     assert 'href="https://shop.example/a?b=1"' in html
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200) | st.text("<>/='\" stylescriptimgbody!-[]", max_size=200))
 def test_frame_accepts_any_text(html: str) -> None:
     cleaned, remote = framed(html, LOGO)
@@ -161,6 +163,7 @@ def test_frame_accepts_any_text(html: str) -> None:
     assert remote >= 0
 
 
+@pytest.mark.slow
 def test_page_that_a_parser_would_take_minutes_for_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(framing, "LexborHTMLParser", None)  # anyone who calls it fails
     sheet = sheet_of(ready(html="<div>" * 100_000), "row 1")

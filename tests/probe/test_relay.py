@@ -431,6 +431,7 @@ def test_certificate_of_any_bytes_is_read_or_none(der: bytes) -> None:
 # How it is shown
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(max_size=120), max_size=5), st.text(max_size=200), st.integers(0, 10**18))
 @example([], "0" * 79, 0)
 def test_table_is_printable_and_80_columns_wide_whatever_the_server_says(

@@ -211,6 +211,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "content", "message", "hint"), REFUSED.values(), ids=REFUSED)
 def test_open_list_refuses(
     write: Callable[[str, str | bytes], str], name: str, content: str | bytes, message: str, hint: str
@@ -402,6 +403,7 @@ BAD_LINES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("line", "reason"), BAD_LINES.values(), ids=BAD_LINES)
 def test_bad_json_line_does_not_stop_the_list(read: Callable[..., object], line: str | bytes, reason: str) -> None:
     line = line.encode() if isinstance(line, str) else line
@@ -484,6 +486,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("content", "message", "before"), BROKEN.values(), ids=BROKEN)
 def test_broken_json_stops_after_the_rows_before(
     write: Callable[[str, str | bytes], str], content: str, message: str, before: list[str]

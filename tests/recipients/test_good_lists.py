@@ -151,6 +151,7 @@ def test_line_of_a_json_element_is_the_one_it_begins_at(read: Read) -> None:
     assert [person.place.line for person in people.people] == [3, 4, 6]
 
 
+@pytest.mark.slow
 def test_line_of_a_json_element_is_right_far_behind_the_window(read: Read) -> None:
     rows = [{"email": f"user{number}@example.org", "x": ["\n", 1.5, None]} for number in range(5000)]
     people = read("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", "list.json")
@@ -183,6 +184,7 @@ def test_json_columns_grow_in_order_of_appearance(read: Read) -> None:
     assert people.columns == ["email", "town", "n"]
 
 
+@pytest.mark.slow
 def test_json_columns_are_bounded(read: Read) -> None:
     many = {f"c{number}": 1 for number in range(9_999)}
     lines = [{"email": "a@x.org", **many}, {"email": "b@x.org", "more": 1}, {"email": "c@x.org"}]

@@ -42,6 +42,7 @@ NAMES = st.sampled_from(["l.csv", "l.tsv", "l.json", "l.jsonl", "l", "l.txt.gz",
 ENCODINGS = st.sampled_from(["", "", "utf-8", "cp1252", "utf-16-le", "shift_jis", "iso2022_jp", "utf-7"])
 
 
+@pytest.mark.slow
 @given(rows=ROWS, delimiter=st.sampled_from(",;\t|"), quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
 def test_cells_come_back_as_the_csv_module_wrote_them(
     rows: list[list[str]], delimiter: str, quoting: csv._QuotingType
@@ -92,6 +93,7 @@ def test_no_list_does_worse_than_a_list_error(beginning: bytes, tokens: list[byt
             check_words(str(error), error.hint)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(beginning=BEGINNINGS, tokens=st.lists(TOKENS, max_size=20), name=NAMES)
 def test_no_suppression_file_does_worse_than_a_list_error(beginning: bytes, tokens: list[bytes], name: str) -> None:

@@ -253,6 +253,7 @@ def test_suppression_says_which_of_several_files(write: Write) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_places_finds_what_was_added_and_nothing_else() -> None:
     rng = random.Random(7)
     keys = [f"{rng.random()}@example.org" for _ in range(20_000)]

@@ -111,6 +111,7 @@ def test_rows_that_are_far_apart_but_are_no_stray_cells_are_all_read(tmp_path: P
     assert reported == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
@@ -152,6 +153,7 @@ def test_text_that_all_cells_may_repeat_is_bounded(tmp_path: Path) -> None:
         read(workbook(tmp_path / "list.xlsx", rows, strings=f"<si><t>{'x' * 200_000}</t></si>"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="counts memory as Unix does")
 def test_stray_cell_takes_no_memory(tmp_path: Path) -> None:
     path = workbook(tmp_path / "list.xlsx", people(2_000, row(1048576, inline("XFC1048576", "x"))))

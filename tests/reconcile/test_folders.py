@@ -145,6 +145,7 @@ def test_imap_line_without_end_is_not_read_to_its_end() -> None:
         list(look_in_imap(mailbox, Secret(PASSWORD), folder="Sent", message_ids=["<1.run@shop.example>"]))
 
 
+@pytest.mark.slow
 def test_imap_refusals_are_reported_without_the_password() -> None:
     with serving() as (mailbox, _):
         for folder, password, words in (("Sent", "wrong-canary", "refused the login"), ("Gone", PASSWORD, "no folder")):

@@ -83,6 +83,7 @@ def test_log_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
         list(look_in_log(str(tmp_path / name)))
 
 
+@pytest.mark.slow
 @given(st.lists(st.text() | st.sampled_from((POSTFIX + EXIM).splitlines())))
 def test_reader_accepts_any_line(lines: list[str]) -> None:
     reader = LogReader("log")

@@ -89,6 +89,7 @@ def test_csv_of_an_empty_list_is_its_header() -> None:
     assert table(make_source([])) == [["email", "town", *DELIVERY_COLUMNS]]
 
 
+@pytest.mark.slow
 @given(columns=st.lists(cells, min_size=1, max_size=4, unique=True), data=st.data())
 def test_csv_comes_back_cell_by_cell(columns: list[str], data: st.DataObject) -> None:
     columns = [column for column in columns if column not in DELIVERY_COLUMNS] or ["x"]
@@ -328,6 +329,7 @@ def test_csv_sends_nothing_to_a_stream_when_it_does_not_add_up() -> None:
     assert stream.getvalue() == b""
 
 
+@pytest.mark.slow
 def test_csv_keeps_memory_flat(tmp_path: Path) -> None:
     def rows() -> Iterator[RowRecord]:
         return (make_record(n, fields={"email": "x" * 100_000, "town": ""}) for n in range(100))

@@ -126,6 +126,7 @@ def test_nothing_sent_yet_is_a_page_too():
     assert "Nothing was sent." in page
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.floats(-1e4, 1e7), st.sampled_from(["accepted", "rejected"])), min_size=1, max_size=60),
 )

@@ -225,6 +225,7 @@ def test_json_is_not_written_when_it_does_not_add_up(tmp_path: Path) -> None:
     assert target.read_text() == "old"
 
 
+@pytest.mark.slow
 def test_json_keeps_memory_flat_whatever_the_reasons(tmp_path: Path) -> None:
     def rows() -> Iterator[RowRecord]:
         return (make_rejected(n, reason=f"{n} " + "x" * 500, fields={"x": "y" * 10_000}) for n in range(1_000))

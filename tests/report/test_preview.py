@@ -214,6 +214,7 @@ def test_file_stem_is_a_plain_name(stem: str, name: str) -> None:
     assert file_stem(stem) == name
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(codec="utf-8") | st.sampled_from("./\\\0:"), max_size=300))
 def test_file_stem_never_leaves_the_folder(text: str) -> None:
     stem = file_stem(text)

@@ -130,6 +130,7 @@ def test_summary_of_a_troubled_run_says_what_to_look_at_and_what_to_do() -> None
 hostile = st.text(st.characters(codec="utf-8") | st.sampled_from("\x1b\r\n\u202e漢字 \x9b"), max_size=120)
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(
     numbers=st.dictionaries(st.sampled_from(Status), st.integers(1, 30)),

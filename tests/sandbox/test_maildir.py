@@ -118,6 +118,7 @@ def test_maildir_says_where_mail_cannot_be_kept(tmp_path: Path, name: str) -> No
     assert "maildir:FOLDER" in caught.value.hint
 
 
+@pytest.mark.slow
 @given(
     path=st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\r\n\0:\udc80\udcff")),
 )

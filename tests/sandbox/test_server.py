@@ -49,6 +49,7 @@ def kept_for(folder: Path) -> Counter[str]:
     return Counter(kept.forward_path for kept in Inbox(folder))
 
 
+@pytest.mark.slow
 async def test_sandbox_keeps_each_of_200_concurrent_messages_once(folder: Path) -> None:
     async def send(session: int) -> None:
         async with client(sandbox) as smtp:
@@ -267,6 +268,7 @@ async def test_sandbox_accepts_clients_that_vanish(folder: Path, caplog: pytest.
     assert len(Inbox(folder)) == 1
 
 
+@pytest.mark.slow
 async def test_sandbox_says_nothing_of_a_session_that_was_reset(
     folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,6 +191,7 @@ def path_of(address: Address = ANN, list_id: str = "news") -> str:
 # -- unsubscribing
 
 
+@pytest.mark.slow
 async def test_get_shows_a_page_and_changes_nothing(ask: Ask, store: Elsewhere) -> None:
     for method in ("GET", "HEAD") * 20:
         answer = await ask(method, path_of())
@@ -233,12 +234,14 @@ async def test_many_clicks_at_once_are_all_durable(ask: Ask, store: Elsewhere) -
         assert thread.submit(store.store.count, EVERYTHING).result() == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [b"", b"List-Unsubscribe=Two-Clicks", b"x" * 100, b"a=1&b=2"])
 async def test_post_without_the_word_of_rfc_8058_does_nothing(ask: Ask, store: Elsewhere, body: bytes) -> None:
     assert (await ask("POST", path_of(), body, FORM)).status == 400
     assert reasons(store) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "token",
     ["q1w2", "a" * 60, make_token(ANN, b"another key of 16+"), path_of()[3:-1]],
@@ -292,6 +295,7 @@ async def test_hostile_address_is_shown_as_text(ask: Ask) -> None:
     assert "<script>" not in page.text and "&lt;script&gt;" in page.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/", "/u/", "/hooks/sendgrid", "/hooks/", "/metrics", "/docs"])
 async def test_other_paths_are_not_there(ask: Ask, path: str) -> None:
     assert (await ask("POST", path)).status in (404, 405)
@@ -383,6 +387,7 @@ async def test_ses_bounce_is_proved_and_matched(
     assert len(ask.fetched) == 1  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -503,6 +508,7 @@ async def test_what_says_nothing_about_an_address_is_not_kept(ask: Ask, store: E
     assert events(store) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"nonsense", b"{" * 5_000, b'{"signature": 1}', b"\xff\xfe"], ids=range(6)
 )

@@ -115,6 +115,7 @@ def test_load_takes_the_sound_file_of_these_examples() -> None:
     assert load_or_refuse(SOUND) is not None
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="'\"\\"), min_size=6, max_size=20),
@@ -138,6 +139,7 @@ def test_no_refusal_and_no_repr_shows_a_password(secret: str, shape: str) -> Non
     assert secret not in f"{caught.value} {caught.value.hint}"
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="'\"\\"), min_size=6, max_size=20))
 def test_no_repr_of_settings_shows_a_command(secret: str) -> None:
@@ -147,6 +149,7 @@ def test_no_repr_of_settings_shows_a_command(secret: str) -> None:
     assert f"~{secret}~" not in repr(loaded)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.builds(

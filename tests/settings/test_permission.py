@@ -76,6 +76,7 @@ def test_looking_at_a_campaign_runs_none_of_its_commands(here: Path, command: st
     assert not has_run(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["send"], ["send", "--dry-run"], ["check", "--online"]])
 def test_command_of_a_foreign_folder_is_refused_until_it_is_allowed(here: Path, arguments: list[str]) -> None:
     folder = unsubscribing(here / "evil")
@@ -108,6 +109,7 @@ def test_command_of_a_relay_is_refused(here: Path, way: str) -> None:
     assert not has_run(folder)
 
 
+@pytest.mark.slow
 def test_permission_is_for_the_commands_and_not_for_message_or_list(here: Path) -> None:
     folder = unsubscribing(here / "mine")
     run("allow", folder)
@@ -129,6 +131,7 @@ def test_permission_of_a_folder_is_not_that_of_its_copy(here: Path) -> None:
     assert not has_run(here)
 
 
+@pytest.mark.slow
 def test_permission_holds_by_whatever_path_the_folder_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = unsubscribing(here / "mine")
     (here / "link").symlink_to(folder)
@@ -145,6 +148,7 @@ def test_permission_can_be_taken_back(here: Path) -> None:
     assert run("send", folder).exit_code == 2
 
 
+@pytest.mark.slow
 def test_variable_names_the_places_that_may_run_theirs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine, evil = unsubscribing(here / "mine"), unsubscribing(here / "evil")
     monkeypatch.setenv(VARIABLE, f"/nowhere{os.pathsep}{mine}")
@@ -153,6 +157,7 @@ def test_variable_names_the_places_that_may_run_theirs(here: Path, monkeypatch: 
     assert (has_run(mine), has_run(evil)) == (True, False)
 
 
+@pytest.mark.slow
 def test_outbox_of_someone_else_runs_nothing(here: Path) -> None:
     mine = unsubscribing(here / "mine")
     run("allow", mine)

@@ -110,6 +110,7 @@ def test_facts_of_a_preset_are_sane(preset: RelayPreset) -> None:
     assert preset.setup in say_preset(preset)
 
 
+@pytest.mark.slow
 @EVERY
 async def test_preset_is_as_bulkmail_relay_finds_the_server(preset: RelayPreset) -> None:
     route = Route.parse(expanded(f"{name_of(preset)}:ann@example.com"))

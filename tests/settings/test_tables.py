@@ -25,6 +25,7 @@ EXAMPLES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "line"), EXAMPLES)
 def test_replies_table_knows_its_examples(number: int, line: str) -> None:
     rule = known_feedback().rules[number]

@@ -141,6 +141,7 @@ HEADS = st.tuples(st.sampled_from(["[{}]", "[[{}]]"]), st.lists(KEYS, min_size=1
 PAIRS = st.tuples(st.lists(KEYS, min_size=1, max_size=2), VALUES).map(lambda pair: f"{'.'.join(pair[0])} = {pair[1]}")
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # a busy machine is no fault
 @given(st.lists(st.one_of(HEADS, PAIRS, st.just("# note"), st.just("")), max_size=8).map("\n".join))
 @example("[[a]]\n[[a]]\nb = 1\n[a.c]\n[[a.d]]\n[[a.d]]")

@@ -58,6 +58,7 @@ def test_the_name_of_the_server_is_no_extension() -> None:
     assert parse_capabilities(["STARTTLS"]) == Capabilities()
 
 
+@pytest.mark.slow
 @given(st.lists(st.text()))
 def test_capabilities_never_raise(lines: list[str]) -> None:
     parse_capabilities(lines)

@@ -44,6 +44,7 @@ def test_content_on_the_wire(buffers: list[bytes], wire: bytes, padding: int) ->
 _BYTES = st.lists(st.sampled_from([b"\r\n", b".", b"a", b"\r\n.\r\n", b"bc" * 300, b".." * 40_000])).map(b"".join)
 
 
+@pytest.mark.slow
 @given(_BYTES, st.data())
 def test_content_comes_back_from_a_strict_server(content: bytes, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(content)), max_size=6)))
@@ -54,6 +55,7 @@ def test_content_comes_back_from_a_strict_server(content: bytes, data: st.DataOb
     assert unstuffed(b"".join(pieces)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [LONGEST_PIECE // 2 + 1, LONGEST_PIECE, LONGEST_PIECE + 1, 3 * LONGEST_PIECE])
 @pytest.mark.parametrize("unit", [b".\r\n", b"\r\n.", b"a\r\n.b\r\n"])
 def test_stuffing_holds_at_every_border_of_windows(size: int, unit: bytes) -> None:

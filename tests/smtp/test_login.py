@@ -192,6 +192,7 @@ async def test_server_that_goes_on_asking_is_left(name: str) -> None:
     assert len(server.heard) <= 4
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(EVERY),
     st.lists(
@@ -300,6 +301,7 @@ async def test_token_that_no_one_gives_in_time_is_a_fault(monkeypatch: pytest.Mo
 # The pool
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_right", [True, False])
 async def test_pool_of_ten_logs_in_with_one_first(is_right: bool) -> None:
     import bulkmail

@@ -486,6 +486,7 @@ _REPLY = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @many
 @given(
     st.sampled_from([Mode.PLAIN, Mode.PIPELINING, Mode.CHUNKING, Mode.DEEP]),
@@ -557,6 +558,7 @@ class Counting:
         return replies
 
 
+@pytest.mark.slow
 @many
 @given(st.lists(st.booleans(), min_size=1, max_size=80), st.integers(2, 10))
 def test_session_is_left_before_a_server_that_counts_resets_ends_it(known: list[bool], depth: int) -> None:

@@ -307,6 +307,7 @@ _PIECES = st.lists(
 ).map(b"".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(_PIECES, _PIECES, _PIECES)
 async def test_any_server_is_refused_or_opened(greeting: bytes, hello: bytes, login: bytes) -> None:
@@ -325,6 +326,7 @@ async def test_any_server_is_refused_or_opened(greeting: bytes, hello: bytes, lo
 # TLS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["smtp", "smtps"])
 async def test_session_over_tls(
     scheme: str, good_tls: ssl.SSLContext, ca_file: Path, make_message: Callable[..., Message]
@@ -501,6 +503,7 @@ async def test_opportunistic_tls_is_used_and_verified(good_tls: ssl.SSLContext, 
     assert event.kind is Breakage.UNTRUSTED
 
 
+@pytest.mark.slow
 async def test_opportunistic_without_tls_goes_on_but_not_with_a_password() -> None:
     async with ScriptedRelay(auth={"ann": PASSWORD}) as relay:
         async with opened(url(relay, "tls=opportunistic")) as session:
@@ -761,6 +764,7 @@ async def test_cancelled_opening_leaves_no_connection(step: str, good_tls: ssl.S
         assert relay.open_sessions == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts descriptors by /proc")
 async def test_refused_openings_leave_no_descriptor(good_tls: ssl.SSLContext, ca_file: Path) -> None:
     async def descriptors() -> int:

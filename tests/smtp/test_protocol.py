@@ -382,6 +382,7 @@ _SERVER = st.lists(
 )
 
 
+@pytest.mark.slow
 @many
 @given(_SERVER, st.data())
 def test_any_server_leads_to_honest_results(server: list[bytes], data: st.DataObject) -> None:

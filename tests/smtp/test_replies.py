@@ -103,6 +103,7 @@ def test_parser_knows_what_is_left_over() -> None:
     assert parser.has_partial
 
 
+@pytest.mark.slow
 @given(
     st.binary(max_size=300) | st.lists(st.sampled_from([b"250-a\r\n", b"250 b\r\n", b"42", b"\n", b"x"])).map(b"".join),
     st.data(),

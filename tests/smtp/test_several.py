@@ -303,6 +303,7 @@ _REPLY = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @many
 @given(_WAY, _RECIPIENTS, st.lists(_REPLY, max_size=80), st.lists(st.integers(1, 40), min_size=1, max_size=20))
 def test_no_one_gets_the_reply_of_another(
@@ -353,6 +354,7 @@ def check_outcomes(talk: Talk) -> None:
                 assert outcome is Outcome.IN_DOUBT or said_421
 
 
+@pytest.mark.slow
 @many
 @given(
     _WAY,

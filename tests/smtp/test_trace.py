@@ -143,6 +143,7 @@ async def test_trace_shows_how_the_connection_is_secured(make_message: Callable[
     assert lines[-1] == "* closed"
 
 
+@pytest.mark.slow
 async def test_trace_says_why_there_is_no_conversation() -> None:
     async with ScriptedRelay() as relay:
         pass
@@ -309,6 +310,7 @@ def test_whatever_a_login_says_is_hidden() -> None:
     ]
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.sampled_from(["said", "heard", "hidden", "note"]), st.binary(max_size=900))),
     st.sampled_from([b"", b"DATA\r\n", b"BDAT 300\r\n", b"AUTH PLAIN"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -133,6 +134,7 @@ def conversation(
     return [log, protocol.closed is not None, protocol.begun, protocol.refusals, *[e.result for e in transfers]]
 
 
+@pytest.mark.slow
 @given(
     st.lists(REPLIES, max_size=30),
     st.lists(GO_AHEADS, max_size=8),

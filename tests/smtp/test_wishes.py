@@ -172,6 +172,7 @@ async def test_unknown_user_is_refused_also_where_reports_are_asked_for(make_mes
     assert judge(event).outcome is Outcome.REJECTED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["smtp", "smtps"])
 @pytest.mark.parametrize("offers", [True, False], ids=["offered", "not offered"])
 async def test_requiretls_is_asked_or_the_relay_is_refused(

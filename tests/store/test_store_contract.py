@@ -165,6 +165,7 @@ async def test_calls_follow_each_other_without_an_answer_and_are_answered_in_ord
     assert (await answered(store.tally()))[Status.ACCEPTED] == 20
 
 
+@pytest.mark.slow
 async def test_nobody_is_lost_or_out_twice_whatever_happens(make_store: Open) -> None:
     rng = random.Random(5)
     store = await make_store(40)

@@ -39,6 +39,7 @@ def open_store(path: Path) -> Iterator[contract.OpenStore]:
         yield open_again
 
 
+@pytest.mark.slow
 class TestContract(contract.Contract):
     """The suite of all stores."""
 
