@@ -41,7 +41,7 @@ _HOST = lazy_pattern(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):\d{1,5}")
     help="Where to listen; 0: any free port.  [8026 or the next free one, and the same the next time]",
 )
 @click.option("--no-open", is_flag=True, help="Only print the address, and open no browser.")
-@click.option("--new-token", is_flag=True, help="Make a new token: addresses and tabs of before no longer work.")
+@click.option("--new-token", is_flag=True, help="Make a new token; earlier addresses and open tabs stop working.")
 @click.option(
     "--allow-host",
     "allowed",

@@ -39,7 +39,7 @@ PURPOSES = {
     "qr": "QR codes",
     "metrics": "numbers for Prometheus",
     "web": "the unsubscribe page, webhooks and the console",
-    "postgres": "the tables of a store in PostgreSQL",
+    "postgres": "campaigns and the suppression list in PostgreSQL",
 }
 
 
@@ -107,7 +107,10 @@ def look_at_keyring() -> Diagnosis:
         import keyring
     except ImportError:
         return Diagnosis(
-            "keyring", State.OPTIONAL, "not installed: passwords in the system's", f"pip install '{NAME}[keyring]'"
+            "keyring",
+            State.OPTIONAL,
+            "not installed: passwords from the system keyring",
+            f"pip install '{NAME}[keyring]'",
         )
     try:
         backend = keyring.get_keyring()
