@@ -33,3 +33,13 @@ async def test_job_of_a_dead_worker_holds_up_no_shard_and_is_removed(database: s
         await dispatch.remove_lost()
         assert [record["status"] for record in await admin.fetch("SELECT status FROM procrastinate_jobs")] == ["todo"]
     await admin.close()
+
+
+async def test_store_that_does_not_answer_is_in_no_log_but_ours(caplog: pytest.LogCaptureFixture) -> None:
+    async def serve(campaign: int, queue: int) -> None:
+        raise AssertionError
+
+    dispatch = await asyncio.to_thread(Dispatch, "postgresql://me@127.0.0.1:1/mail", serve, shards=1)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(dispatch.__aenter__(), 1)
+    assert not [record for record in caplog.records if not record.name.startswith("bulkmail")]
