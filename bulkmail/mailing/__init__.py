@@ -1,1 +1,1 @@
-"""The one room that knows the whole: list and message into the outbox, gate, engine, report."""
+"""The one room that knows the whole: list and message into the outbox, checks, engine, report."""

@@ -54,6 +54,7 @@ class ThreadedRelay:
 
     def __enter__(self) -> ThreadedRelay:
         self._relay = ScriptedRelay(**self._scripts)
+        self._is_ready.clear()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._serve()), name="bulkmail test relay", daemon=True
         )

@@ -71,3 +71,11 @@ def test_threaded_relay_serves_a_program_without_a_loop() -> None:
     assert len(sent.failed) == 1
     assert [message["To"] for message in relay.inbox] == ["P1 <p1@example.com>"]
     assert relay.scripted.violations == []
+
+
+def test_threaded_relay_serves_once_more() -> None:
+    relay, ports = ThreadedRelay(), []
+    for _ in range(5):
+        with relay:
+            ports.append(relay.scripted.port)
+    assert all(ports)
