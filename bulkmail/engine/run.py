@@ -338,9 +338,11 @@ class Run:
             await self.journal.aclose()
             await self.plan.store.aclose()
         finally:
-            self.telling.flush()
-            for relay in self.relays:
-                await relay.account.settle()
+            try:
+                self.telling.flush()  # which calls programs, and they may raise
+            finally:
+                for relay in self.relays:
+                    await relay.account.settle()
 
     def store_failed(self, error: BaseException) -> None:
         """Nothing can be read or recorded any more."""

@@ -122,3 +122,23 @@ async def test_stop_lets_an_idle_session_say_goodbye(people, make_engine, outbox
             group.start_soon(stop_when, engine, lambda: len(relay.messages) == 1)
             await engine.run()
     assert relay.commands.count("QUIT") == relay.sessions
+
+
+async def test_quota_is_settled_although_the_last_results_cannot_be_told(people, make_engine, monkeypatch):
+    """A program that raises when it is told must not cost the account what was granted and not spent."""
+    people(2)
+    settled = []
+
+    def tell_no_one() -> None:
+        raise LookupError("the program's own")
+
+    async def settle() -> None:
+        settled.append("account")
+
+    async with ScriptedRelay() as relay:
+        engine = make_engine(relay)
+        monkeypatch.setattr(engine._run.telling, "flush", tell_no_one)
+        monkeypatch.setattr(type(engine._run.relays[0].account), "settle", lambda account: settle())
+        with pytest.raises(LookupError):
+            await engine.run()
+    assert settled == ["account"]
