@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bulkmail.cli.program import json_option, note_result
-from bulkmail.cli.which_list import chosen_list, store_option
+from bulkmail.cli.which_list import chosen_list, list_store_option
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun
 from bulkmail.model.relay import SecretKind, SecretSource
@@ -86,7 +86,7 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Show what was found; store, move and delete nothing.")
 @click.option("--unmatched", is_flag=True, help="List mail read before that matched no message.")
 @click.option("--show", type=click.IntRange(min=1), metavar="EVENT", help="Print the report of an event as received.")
-@store_option
+@list_store_option
 @json_option
 def command(
     stream: str | None,

@@ -16,7 +16,7 @@ from bulkmail.settings.suppressions import SuppressionSettings, load_suppression
 Command = Callable[..., Any]
 
 
-def store_option(function: Command) -> Command:
+def list_store_option(function: Command) -> Command:
     """`--store URL`, as the argument `store`."""
     return click.option(
         "--store", "store", default="", metavar="URL", help="Use the suppression list of a store in PostgreSQL."
@@ -36,7 +36,7 @@ def list_options(function: Command) -> Command:
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
         help="The suppression list to use.",
-    )(store_option(with_chosen))
+    )(list_store_option(with_chosen))
 
 
 def chosen_list(file: Path | None, store: str) -> SuppressionSettings:
