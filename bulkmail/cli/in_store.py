@@ -119,7 +119,7 @@ class StorePlace:
         self._flag = "--store" if not given else f"--store {shlex.quote(shown(self.url))}"
 
     def named(self, name: str) -> str:
-        """What stands behind `bulkmail resume` for this campaign."""
+        """What follows `bulkmail resume` for this campaign."""
         return f"{shlex.quote(name)} {self._flag}"
 
     @property

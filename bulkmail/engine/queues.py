@@ -120,7 +120,7 @@ class Queues:
         return job
 
     def set_aside(self, job: Job, until: float) -> bool:
-        """Nothing of it may go before `until` (monotonic seconds); what stands behind it may.
+        """Nothing of it may go before `until` (monotonic seconds); what follows it may.
 
         False if too many are set aside already: then it is the next to go instead.
         """

@@ -320,7 +320,7 @@ def _log_in(mailbox: Mailbox, password: Secret, context: ssl.SSLContext) -> Base
 
 
 def _mails(answer: Sequence[Any]) -> Iterator[FetchedMail]:
-    """The mails in the answer to FETCH: each literal stands behind a line that has its UID, or before one."""
+    """The mails in the answer to FETCH: each literal follows a line that has its UID, or precedes one."""
     for number, part in enumerate(answer):
         if not isinstance(part, tuple):
             continue

@@ -127,7 +127,7 @@ def find_unserved(outbox: Outbox, served: Serving) -> list[Finding]:
                     NO_RELAY,
                     Severity.ERROR,
                     f"no relay takes the mail of {count(number, 'delivery', 'deliveries')}, for example {names}",
-                    fix='add their domains to the recipients (or senders) of a relay, or "*" for everybody else',
+                    fix='add their domains to the recipients (or senders) of a relay, or "*" for all others',
                 )
             )
     return found

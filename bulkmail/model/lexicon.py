@@ -193,7 +193,7 @@ SENDING = any_of(
 )
 # What Postfix puts before the words of a policy server, which may be about anybody.
 FRAME = any_of(r"^(?:@ : )?recipient address rejected: (?:message (?:was )?rejected due to: )?")
-# What nobody is blamed in: advice, the words that RFC 5321 §4.2.2 has for a code, and what another server said.
+# What blames no one: advice, the words that RFC 5321 §4.2.2 has for a code, and what another server said.
 ADVICE = any_of(
     r"(?:^|(?<=[.;!?] )|(?<=, )|(?<=- ))(?:please|kindly|if (?:you|this)|for (?:more|further|assistance|help"
     r"|explanation"
@@ -209,7 +209,7 @@ STANDARD = any_of(
 PRAISE = any_of(r"\bsender (?:\w+ ){0,3}(?:ok|okay|fine|passed|succeeded|successful|valid)\b(?! only)")
 QUOTED = any_of(r"\b(?:response|said|responded|answered|replied):? \d{3}\b.*?(?=\bsender verif|$)")
 
-# What a policy says that names nobody, and what names a recipient at all, be it in another language.
+# What a policy says that names no one, and what names a recipient at all, in any language.
 POLICY = any_of(
     r"\bpolic(?:y|ies)\b|\bservice (?:is |was )?(?:\w+ly )?(?:not available|unavailable|disabled)\b|\bprohibit\w*"
     r"|\bforbid\w*|\b(?:access|service|connection|permission|request|command)\b.{0,20}"

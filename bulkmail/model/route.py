@@ -44,7 +44,7 @@ NO_LIMITS = ProviderLimits()
 class MailboxProvider:
     """One provider.
 
-    `domains` are what stands behind the @ in lower case, `"yahoo.*"` below any top-level domain or national suffix
+    `domains` are what follows the @, in lower case, `"yahoo.*"` below any top-level domain or national suffix
     (`yahoo.fr`, `yahoo.co.uk`); `exchangers` are the ends of the names of its mail exchangers.
     `preset` is the table's, `limits` are what the user wrote.
     """

@@ -90,7 +90,7 @@ def read_moment(
 
 
 def read_time(value: object, form: str = "", *, months: Months | None = None, zone: tzinfo | None = None) -> time:
-    """The time of day that `value` is or that stands behind its date.  As `read_moment`."""
+    """The time of day that `value` is or that follows its date.  As `read_moment`."""
     if isinstance(value, time):
         return value
     if isinstance(value, str) and (found := _TIME_ALONE.fullmatch(value.strip())):
