@@ -77,8 +77,8 @@ class Dispatch:
                 log.warning("a shard was not sent", extra={"why": f"{type(error).__name__}: {error}"})
 
         self._task = work
-        for name in ("procrastinate", "psycopg.pool"):  # what is to be said is said by us
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger("procrastinate").setLevel(logging.CRITICAL)  # what is to be said is said by us
+        logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
 
     async def __aenter__(self) -> Dispatch:
         await self._app.open_async()
