@@ -72,7 +72,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A test or file that is named is meant, whatever its marks."""
+    """A test or file that is named is meant, marked or not."""
     if hasattr(config, "workerinput") or config.option.markexpr != BY_DEFAULT:
         return
     named = config.args if config.args_source is pytest.Config.ArgsSource.ARGS else []

@@ -120,7 +120,7 @@ class Dispatch:
                 )
             except asyncio.CancelledError:
                 raise
-            except BaseException as error:  # whatever it is, shards go on being handed out
+            except BaseException as error:  # of any kind: shards go on being handed out
                 log.info("handing out shards begins again", extra={"why": f"{type(error).__name__}: {error}"})
             await asyncio.sleep(AGAIN)
 

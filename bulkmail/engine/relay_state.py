@@ -421,7 +421,7 @@ class Throttling:
         return True
 
     def refused(self, event: Reply | Fault, relay: RelayState, *, others: int) -> None:
-        """The relay would not have one more session beside `others`, whatever it said: it gets no more for a while.
+        """The relay would not have one more session beside `others`, in any words: it gets no more for a while.
 
         Its rate stays as it is, because the sessions that it has work.
         """

@@ -218,7 +218,7 @@ class Journal:
             return
         try:
             answer = self._store.write(entries)
-        except Exception as error:  # whatever it is, the callbacks must learn of it
+        except Exception as error:  # of any kind: the callbacks must learn of it
             self._tell((entries, thens), (), error)
             return
         if answer is EVERYTHING:
@@ -267,7 +267,7 @@ def _is_taken(entry: Written, taken: Collection[int]) -> bool:
 
 
 async def _uninterrupted(work: Coroutine[None, None, None]) -> None:
-    """Waits for `work` whatever happens; a cancellation that comes meanwhile is raised afterwards.
+    """Waits for `work` in any case; a cancellation that comes meanwhile is raised afterwards.
 
     The scope holds off anyio's cancellations, which would come again and again, the loop those of asyncio.
     """
@@ -351,7 +351,7 @@ class Run:
     # -- relays
 
     def record_success(self, relay: RelayState) -> None:
-        """The relay dealt with a message, whatever it thought of it."""
+        """The relay dealt with a message: it accepted or refused it."""
         if relay.is_reported:
             relay.is_reported = False
             self.tell(relay, f"{relay.name} takes mail again")

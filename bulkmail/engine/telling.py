@@ -14,7 +14,7 @@ _ACCEPTED = Status.ACCEPTED
 class Telling:
     """Tells `observe` of what happens, in the order in which it happens.
 
-    An acceptance waits until it is one of many, or for a moment; whatever else there is to tell comes behind it.
+    An acceptance waits until it is one of many, or for a moment; anything else there is to tell comes after it.
     """
 
     def __init__(self, observe: Observe, *, by_one: bool) -> None:

@@ -170,7 +170,7 @@ _RAMP = lazy_pattern(
 class Ramp:
     """`first` recipients on the first day, each day `percent` per cent and `more` recipients more, never over `top`.
 
-    A day is 86,400 s from the first message of the campaign on, whatever the calendar says.
+    A day is 86,400 s from the first message of the campaign on; the calendar does not matter.
     """
 
     first: int

@@ -207,7 +207,7 @@ class OpeningBudget:
     """Pure bookkeeping about one relay; every method is plain arithmetic on the times it is given (seconds, monotonic).
 
     An opening has carried something when a recipient got an outcome of its own through it, accepted or refused.  One
-    that carried nothing is never repeated without back-off, whatever ended it: refused, lost, or unused.  On top of
+    that carried nothing is never repeated without back-off, however it ended: refused, lost, or unused.  On top of
     that a relay through which nothing is carried sees at most 30 openings in the first minute and 6 a minute later.
 
     It has more attributes and methods than other classes: whether a session may be opened and whether the relay works
@@ -335,7 +335,7 @@ class OpeningBudget:
         self.opens_at = min(self.opens_at, max(self.resume_at, self._gives_up_at))
 
     def record_success(self) -> None:
-        """The relay dealt with a message, whatever it thought of it."""
+        """The relay dealt with a message: it accepted or refused it."""
         self._failures = 0
         self.failing_since = None
 

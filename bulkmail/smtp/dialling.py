@@ -415,7 +415,7 @@ class Exchangers:
             with anyio.move_on_after(self._timeout):
                 try:
                     return await self._ask(domain)
-                except Exception:  # whatever a resolver may raise: a provider is no reason to stop a campaign
+                except Exception:  # a resolver may raise anything: a provider is no reason to stop a campaign
                     return ()
         return ()
 

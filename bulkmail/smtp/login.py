@@ -45,7 +45,7 @@ def saslprep(text: str, *, is_stored: bool) -> str:
         for character in text
         if not stringprep.in_table_b1(character)
     )
-    # Unicode 3.2 and no later: both sides must come to the same form, whatever year their tables are from.
+    # Unicode 3.2 and no later: both sides must come to the same form, also with tables of different years.
     prepared = unicodedata.ucd_3_2_0.normalize("NFKC", mapped)
     for character in prepared:
         if any(is_in_table(character) for is_in_table in _PROHIBITED):
